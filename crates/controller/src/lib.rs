@@ -1,0 +1,8 @@
+//! Guenon's agent and command line, as a library so that tests, the benchmark and the simulator use the
+//! same parts.
+//!
+//! The way of a change: source -> [`convert`] -> [`index`] -> [`resolve`] -> [`plan`] -> [`apply`] -> report.
+
+pub mod apply;
+pub mod model;
+pub mod source;

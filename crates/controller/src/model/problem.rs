@@ -1,0 +1,103 @@
+use std::fmt;
+
+use serde::Serialize;
+
+/// Something that keeps part of the configuration out of force, said so that a person can mend it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Problem {
+    /// Its kind; one word in metrics and conditions.
+    pub reason: ProblemReason,
+    /// Where it is.
+    pub place: Place,
+    /// What is wrong, with the value, and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} ({:?})", self.place, self.message, self.reason)
+    }
+}
+
+/// Where a problem is. Empty parts are not shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    /// The file, or the empty string.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub file: String,
+    /// Number of the document in the file, from 1; 0 = none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub document: usize,
+    /// Line in the file, from 1; 0 = none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub line: usize,
+    /// `Kind namespace/name`, or an interface, or the empty string.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub object: String,
+    /// Path of the field, as in `spec.ports[0].port`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub field: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if !self.file.is_empty() {
+            parts.push(match (self.line, self.document) {
+                (0, 0) => self.file.clone(),
+                (0, document) => format!("{}, document {document}", self.file),
+                (line, 0) => format!("{}:{line}", self.file),
+                (line, document) => format!("{}:{line} (document {document})", self.file),
+            });
+        }
+        if !self.object.is_empty() {
+            parts.push(self.object.clone());
+        }
+        if !self.field.is_empty() {
+            parts.push(self.field.clone());
+        }
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// Kinds of problems. The names are those of the conditions' reasons where there is one (Gateway API's manner).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum ProblemReason {
+    /// The document is no YAML, or not an object of a known kind.
+    Unreadable,
+    /// A field has a value that it cannot have.
+    Invalid,
+    /// A frontend is claimed by an older service.
+    Conflicted,
+    /// The VIP is a node's, a Service's or a pod's address.
+    AddressNotAllowed,
+    /// A backendRef names what does not exist.
+    BackendNotFound,
+    /// The Service has no port of that number and protocol.
+    PortNotFound,
+    /// Target port and VIP port differ where they must be equal.
+    TargetPortMismatch,
+    /// The delivery cannot reach that endpoint.
+    DeliveryMismatch,
+    /// The endpoint's node has no tunnel address.
+    NoTunnelAddress,
+    /// No endpoint is ready.
+    NoReadyEndpoints,
+    /// A map is full.
+    NoResources,
+    /// No route to an endpoint.
+    NoRoute,
+    /// A next hop does not answer.
+    NoNeighbour,
+    /// An interface is not there, or taken by another program.
+    Interface,
+    /// The source of objects cannot be read.
+    Source,
+    /// The node could not be set up (address, sysctl, far end of a veth).
+    Node,
+}

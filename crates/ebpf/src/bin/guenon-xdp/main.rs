@@ -1,0 +1,3 @@
+//! The XDP programs: thin entry points over the library.
+#![no_std]
+#![no_main]

@@ -1,0 +1,41 @@
+//! Open addressing with linear probing that readers may walk while one writer changes it.
+//!
+//! A search for a key starts at its home slot and looks at no more than [`PROBE_LIMIT`] slots, until it finds the key
+//! or a slot that was never used. The writer keeps two promises, so that no live key is ever
+//! hidden, even for one packet:
+//!
+//! 1. A live slot never moves, and a withdrawn one stays "withdrawn", not "empty", while a live key may lie behind it. It may become
+//!    empty when the slot after it is empty: no search that passes it finds anything further on.
+//! 2. A slot whose key is wider than its tag gets a new key only after a grace period.
+//!
+//! An insertion that finds no room within the limit is refused ("table full"); tables have four slots
+//! for each entry they promise, which makes that a matter of 1 in 10^12.
+
+use crate::abi::Address;
+
+/// Slots that a search looks at, at most.
+pub const PROBE_LIMIT: u32 = 32;
+
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 / golden ratio (Knuth, TAOCP 3, 6.4)
+
+/// Home slot of an address, before the table's mask.
+#[inline(always)]
+#[must_use]
+pub const fn home_of_address(address: Address) -> u32 {
+    let x = (address.hi ^ address.lo.rotate_left(29)).wrapping_mul(MIX);
+    (x >> 32) as u32
+}
+
+/// Home slot of a frontend's key bits ([`crate::abi::FrontendSlot::key`]), before the mask.
+#[inline(always)]
+#[must_use]
+pub const fn home_of_frontend(key: u64) -> u32 {
+    (key.wrapping_mul(MIX) >> 32) as u32
+}
+
+/// Home slot of a local delivery (frontend key bits, endpoint address), before the mask.
+#[inline(always)]
+#[must_use]
+pub const fn home_of_local(key: u64, address: Address) -> u32 {
+    home_of_frontend(key ^ address.hi ^ address.lo.rotate_left(29))
+}
