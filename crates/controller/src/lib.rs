@@ -4,5 +4,6 @@
 //! The way of a change: source -> [`convert`] -> [`index`] -> [`resolve`] -> [`plan`] -> [`apply`] -> report.
 
 pub mod apply;
+pub mod datapath;
 pub mod model;
 pub mod source;

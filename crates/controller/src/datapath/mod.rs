@@ -1,0 +1,3 @@
+//! The only place that touches BPF.
+
+pub mod object;

@@ -1,0 +1,44 @@
+//! The maps. The loader sets how many elements they have; those here are the least that work.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
+use guenon_ebpf::abi::{
+    AddressSlot, Attachment, Counter, Descriptor, Endpoint, FRAGMENT_SETS, FragmentSet, FrontendCounters, FrontendSlot,
+    Interface, InterfaceCounters, Limiter, LocalSlot, MAX_INTERFACES, Meta, NextHop, NextHopKey, RowPage, ServiceName,
+};
+
+macro_rules! mapped {
+    ($($name:ident: $type:ty = $entries:expr;)+) => {
+        $(#[map] pub(crate) static $name: Array<$type> = Array::with_max_entries($entries, BPF_F_MMAPABLE);)+
+    };
+}
+
+mapped! {
+    ADDRESSES: AddressSlot = 1024;
+    FRONTENDS: FrontendSlot = 1024;
+    SERVICES: Descriptor = 256;
+    ROWS: RowPage = 256;
+    ENDPOINTS: Endpoint = 1024;
+    NEXT_HOPS: NextHop = 256;
+    INTERFACES: Interface = MAX_INTERFACES;
+    LOCALS: LocalSlot = 1024;
+    DIRECTORS: AddressSlot = 1024;
+    NEXT_HOP_KEYS: NextHopKey = 256;
+    ATTACHMENTS: Attachment = MAX_INTERFACES;
+    SERVICE_NAMES: ServiceName = 256;
+    META: Meta = 1;
+}
+
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<InterfaceCounters> = PerCpuArray::with_max_entries(MAX_INTERFACES, 0);
+#[map]
+pub(crate) static FRONTEND_STATS: PerCpuArray<FrontendCounters> = PerCpuArray::with_max_entries(1024, 0);
+#[map]
+pub(crate) static ENDPOINT_STATS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(1024, 0);
+#[map]
+pub(crate) static FRAGMENTS: Array<FragmentSet> = Array::with_max_entries(FRAGMENT_SETS, 0);
+#[map]
+pub(crate) static LIMITER: PerCpuArray<Limiter> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
