@@ -4,6 +4,7 @@
 //! The way of a change: source -> [`convert`] -> [`index`] -> [`resolve`] -> [`plan`] -> [`apply`] -> report.
 
 pub mod apply;
+pub mod convert;
 pub mod datapath;
 pub mod model;
 pub mod source;

@@ -27,7 +27,8 @@ pub trait Source: Send {
     /// Name in metrics and messages: `files` or `kubernetes`.
     fn name(&self) -> &'static str;
 
-    /// Runs until the receiver is dropped. The first batch holds a `Reset`.
+    /// Runs until the receiver is dropped. The first batch that tells of objects holds a `Reset`; until then (the
+    /// directory is not there yet) batches hold nothing but `Problems`, and what is in force must stay.
     fn run(
         self,
         batches: tokio::sync::mpsc::Sender<Vec<SourceEvent>>,

@@ -13,7 +13,7 @@ pub use mac::Mac;
 pub use name::ServiceName;
 pub use objects::{
     BackendRef, BackendService, Backends, DeliveryChoice, GivenEndpoint, Node, Object, ObjectKey, ServicePort, Slice,
-    SliceEndpoint, SliceOrigin, SlicePort, VipPort, VirtualService,
+    SliceEndpoint, SliceOrigin, SlicePort, SliceSubset, VipPort, VirtualService,
 };
 pub use problem::{Place, Problem, ProblemReason};
 pub use state::{Egress, EndpointState, LocalDelivery, NextHopKey, NextHopState, Path, ServiceState, State};

@@ -1,5 +1,6 @@
 //! The objects of a source, holding only what matters here.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use super::{Place, Protocol, ServiceName};
@@ -17,7 +18,20 @@ pub enum Object {
     Node(Node),
 }
 
-/// Identity of an [`Object`].
+impl Object {
+    /// Its identity.
+    #[must_use]
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::VirtualService(object) => ObjectKey::VirtualService(object.name.clone()),
+            Self::Service(object) => ObjectKey::Service(object.name.clone()),
+            Self::Slice(object) => ObjectKey::Slice(object.origin, object.name.clone()),
+            Self::Node(object) => ObjectKey::Node(object.name.clone()),
+        }
+    }
+}
+
+/// Identity of an [`Object`]; shown as `Kind namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ObjectKey {
     /// A VirtualService.
@@ -28,6 +42,18 @@ pub enum ObjectKey {
     Slice(SliceOrigin, ServiceName),
     /// A Node.
     Node(String),
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::VirtualService(name) => write!(f, "VirtualService {name}"),
+            Self::Service(name) => write!(f, "Service {name}"),
+            Self::Slice(SliceOrigin::EndpointSlice, name) => write!(f, "EndpointSlice {name}"),
+            Self::Slice(SliceOrigin::Endpoints, name) => write!(f, "Endpoints {name}"),
+            Self::Node(name) => write!(f, "Node {name}"),
+        }
+    }
 }
 
 /// Where a [`Slice`] comes from.
@@ -147,6 +173,13 @@ pub struct Slice {
     pub origin: SliceOrigin,
     /// Name of the Service (same namespace).
     pub service: String,
+    /// Its endpoints, by the ports they have: one for an EndpointSlice, any number for Endpoints.
+    pub subsets: Vec<SliceSubset>,
+}
+
+/// Endpoints that have the same ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceSubset {
     /// Ports; empty = matches every port.
     pub ports: Vec<SlicePort>,
     /// Endpoints.

@@ -74,6 +74,8 @@ pub enum ProblemReason {
     Invalid,
     /// A frontend is claimed by an older service.
     Conflicted,
+    /// A newer service claims a frontend that this one has and keeps: told, so that both owners know.
+    Contested,
     /// The VIP is a node's, a Service's or a pod's address.
     AddressNotAllowed,
     /// A backendRef names what does not exist.

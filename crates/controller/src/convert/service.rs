@@ -1,0 +1,36 @@
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Service;
+
+use super::address::{self, Form};
+use super::{Converted, Report, name, port, protocol};
+use crate::model::{BackendService, Object, Place, ServicePort};
+
+/// A Service that backendRefs may name. Ports of protocols that Guenon does not balance are left out.
+///
+/// # Errors
+///
+/// All that is wrong with it.
+pub fn service(object: &Service, place: &Place) -> Converted {
+    let mut report = Report::new(place);
+    let name = name(&object.metadata, &mut report);
+    let mut ports = Vec::new();
+    let mut cluster_ips = BTreeSet::new();
+    let mut external_name = false;
+    if let Some(spec) = &object.spec {
+        for (i, service_port) in spec.ports.iter().flatten().enumerate() {
+            let number = port(service_port.port, &format!("spec.ports[{i}].port"), &mut report);
+            if let (Some(port), Some(protocol)) = (number, protocol(service_port.protocol.as_deref())) {
+                ports.push(ServicePort { name: service_port.name.clone().unwrap_or_default(), protocol, port });
+            }
+        }
+        let listed = spec.cluster_ips.iter().flatten().enumerate().map(|(i, ip)| (format!("spec.clusterIPs[{i}]"), ip));
+        let first = spec.cluster_ip.iter().map(|ip| ("spec.clusterIP".to_owned(), ip));
+        for (field, ip) in first.chain(listed).filter(|(_, ip)| !ip.is_empty() && ip.as_str() != "None") {
+            cluster_ips.extend(address::parse(ip, Form::Any, &field, &mut report));
+        }
+        external_name = spec.type_.as_deref() == Some("ExternalName");
+    }
+    let cluster_ips = cluster_ips.into_iter().collect();
+    report.end(Some(Object::Service(BackendService { name, ports, cluster_ips, external_name })))
+}
