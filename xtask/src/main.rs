@@ -1,1 +1,67 @@
-fn main() {}
+//! Every chore of the project: `cargo xtask ...`.
+
+mod build;
+mod demo;
+mod interrupt;
+mod paths;
+mod progress;
+mod setup;
+mod shell;
+mod topology;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Every chore of the project")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install or build what this machine lacks
+    Setup,
+    /// Director, decap node and endpoints in network namespaces, with real agents and traffic
+    Demo {
+        /// Leave it up and say what to try
+        #[arg(long, conflicts_with = "clean")]
+        keep: bool,
+        /// Remove a kept one, or what a crash has left
+        #[arg(long)]
+        clean: bool,
+    },
+    /// A small HTTP and UDP echo server that answers with its name; for topologies
+    #[command(hide = true)]
+    Serve {
+        #[arg(long)]
+        name: String,
+        #[arg(long)]
+        http: u16,
+        #[arg(long)]
+        echo: u16,
+    },
+}
+
+fn main() -> std::process::ExitCode {
+    match run(Arguments::parse().chore) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> anyhow::Result<()> {
+    if let Chore::Serve { name, http, echo } = chore {
+        return topology::serve::serve(&name, http, echo); // ended by a signal, so it takes none itself
+    }
+    interrupt::install()?;
+    match chore {
+        Chore::Setup => setup::everything(),
+        Chore::Demo { clean: true, .. } => demo::clean(),
+        Chore::Demo { keep, clean: false } => demo::run(keep),
+        Chore::Serve { .. } => unreachable!("served above"),
+    }
+}

@@ -1,0 +1,95 @@
+//! `cargo xtask demo`: the whole thing, end to end, on one machine.
+
+mod show;
+mod traffic;
+
+use anyhow::{Result, bail};
+
+use crate::topology::layout::{Host, VIP4, VIP6};
+use crate::topology::record::Record;
+use crate::topology::{Plan, Topology};
+use crate::{build, paths, progress, setup};
+use setup::packages;
+
+const NAME: &str = "demo";
+
+/// Builds, lays out, sends, shows, removes.
+pub(crate) fn run(keep: bool) -> Result<()> {
+    setup::root("demo")?;
+    setup::building()?;
+    setup::programs(&[packages::DEMO])?;
+    let guenon = build::guenon()?;
+    let mut topology = up(Plan::new(NAME, &guenon, &paths::root().join("examples/demo")))?;
+
+    let verdict = traffic::send(&topology).and_then(|answers| {
+        println!("{}", show::answers(&answers));
+        println!("{}", show::counters(&topology)?);
+        traffic::judge(&answers)
+    });
+    if keep {
+        topology.keep()?;
+        println!("{}", what_to_try(&topology));
+        return verdict;
+    }
+    progress::step("removing everything");
+    let removed = topology.remove();
+    verdict.and(removed)
+}
+
+/// `--clean`: removes whatever any topology has left.
+pub(crate) fn clean() -> Result<()> {
+    setup::root("demo --clean")?;
+    let mut records = Record::all()?;
+    if records.is_empty() {
+        progress::step("nothing to remove");
+    }
+    let mut failed = Vec::new();
+    for record in &mut records {
+        progress::step(format_args!("removing {}", record.name()));
+        if let Err(error) = record.clean() {
+            failed.push(format!("{}: {error:#}", record.name()));
+        }
+    }
+    if !failed.is_empty() {
+        bail!("not everything could be removed: {}", failed.join("; "));
+    }
+    Ok(())
+}
+
+/// A topology whose agents are ready.
+pub(crate) fn up(plan: Plan) -> Result<Topology> {
+    progress::step("laying out client - switch - t22, t33, t33-pod in network namespaces");
+    let mut topology = Topology::build(plan)?;
+    progress::step("starting an agent on t22 and one on t33");
+    let mut agents = Vec::new();
+    for host in Host::NODES {
+        agents.push((host, topology.start_agent(host)?));
+    }
+    for (host, agent) in &mut agents {
+        topology.wait_ready(*host, agent)?;
+    }
+    Ok(topology)
+}
+
+fn what_to_try(topology: &Topology) -> String {
+    let at = |host| format!("nsenter --net=/run/netns/{}", topology.netns(host));
+    let guenon = topology.plan.guenon.display();
+    let pins = topology.pins();
+    let (pins, client, t22, t33) = (pins.display(), at(Host::Client), at(Host::T22), at(Host::T33));
+    format!(
+        "It stays up. Things to try:\n  \
+         {client} curl http://{VIP4}/\n  \
+         {client} curl 'http://[{VIP6}]/'\n  \
+         {client} ping -c 3 {VIP4}\n  \
+         {t22} {guenon} status --pin-dir {pins}/t22\n  \
+         {t22} {guenon} status drops --pin-dir {pins}/t22\n  \
+         {t22} curl -s http://127.0.0.1:9478/metrics\n  \
+         {t33} tcpdump -ni eth0 udp port 6080     # sees what leaves, not what XDP took; capture at the switch:\n  \
+         {switch} tcpdump -ni t33 udp port 6080\n  \
+         edit {manifests}/web.yaml and watch: tail -f {logs}/agent-t22.log\n\
+         Remove it: cargo xtask demo --clean",
+        switch = at(Host::Switch),
+        manifests = topology.manifests().display(),
+        logs = topology.dir().display(),
+    )
+}

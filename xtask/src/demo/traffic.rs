@@ -1,0 +1,90 @@
+//! Sends real traffic and counts who answered.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use anyhow::{Result, bail};
+
+use crate::topology::layout::{ECHO, HTTP, Host};
+use crate::topology::{FAMILIES, Topology, client};
+use crate::{interrupt, progress};
+
+/// Connections, and datagrams, for each family.
+const COUNT: usize = 100;
+/// Errors that are kept to be shown.
+const ERRORS_SHOWN: usize = 3;
+
+/// Who answered one kind of question.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    pub(crate) kind: String,
+    pub(crate) asked: usize,
+    /// By name of the endpoint.
+    pub(crate) by: BTreeMap<String, usize>,
+    pub(crate) errors: Vec<String>,
+}
+
+impl Answers {
+    fn ask(kind: String, question: impl Fn(usize) -> Result<String>) -> Result<Self> {
+        let mut answers = Self { kind, asked: COUNT, ..Self::default() };
+        for number in 0..COUNT {
+            interrupt::check()?;
+            match question(number) {
+                Ok(name) => *answers.by.entry(name).or_default() += 1,
+                Err(error) => answers.errors.push(format!("{error:#}")),
+            }
+        }
+        Ok(answers)
+    }
+
+    pub(crate) fn answered(&self) -> usize {
+        self.by.values().sum()
+    }
+}
+
+/// curl over each family, then UDP.
+pub(crate) fn send(topology: &Topology) -> Result<Vec<Answers>> {
+    let mut all = Vec::new();
+    for (family, vip) in FAMILIES {
+        let url = format!("http://{}/", SocketAddr::new(vip, HTTP));
+        progress::step(format_args!("{COUNT} times curl {url}"));
+        all.push(Answers::ask(format!("curl {family}"), |_| {
+            let curl = topology.at(Host::Client, "curl").args(["-sS", "--fail", "--max-time", "10", &url]);
+            Ok(curl.read()?.trim().to_owned())
+        })?);
+    }
+    for (family, vip) in FAMILIES {
+        let server = SocketAddr::new(vip, ECHO);
+        progress::step(format_args!("{COUNT} datagrams to {server}"));
+        all.push(Answers::ask(format!("UDP {family}"), |number| {
+            let payload = format!("datagram {number}");
+            let reply = client::echo(&topology.netns(Host::Client), server, payload.as_bytes())?;
+            let reply = String::from_utf8_lossy(&reply).into_owned();
+            match reply.split_once(' ') {
+                Some((name, rest)) if rest == payload => Ok(name.to_owned()),
+                _ => bail!("{server} echoed {reply:?} for {payload:?}"),
+            }
+        })?);
+    }
+    Ok(all)
+}
+
+/// Every question answered, and every endpoint heard.
+pub(crate) fn judge(all: &[Answers]) -> Result<()> {
+    let mut faults = Vec::new();
+    for answers in all {
+        if answers.answered() != answers.asked {
+            faults.push(format!("{}: {} of {} answered", answers.kind, answers.answered(), answers.asked));
+            faults.extend(answers.errors.iter().take(ERRORS_SHOWN).map(|error| format!("  {error}")));
+        }
+        for host in Host::ENDPOINTS {
+            if !answers.by.contains_key(host.name()) {
+                faults.push(format!("{}: {} was never heard", answers.kind, host.name()));
+            }
+        }
+    }
+    if !faults.is_empty() {
+        bail!("the demo failed:\n{}", faults.join("\n"));
+    }
+    Ok(())
+}

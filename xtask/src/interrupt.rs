@@ -1,0 +1,45 @@
+//! Ctrl-C: whatever runs ends with an error, and what was made is removed on the way out.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{SigSet, Signal};
+
+static PRESSED: AtomicBool = AtomicBool::new(false);
+
+/// Takes SIGINT and SIGTERM from now on. Call it before any other thread exists: threads inherit the mask.
+/// (Children do not: std empties it.)
+pub(crate) fn install() -> Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.thread_block().context("cannot block SIGINT")?;
+    std::thread::spawn(move || {
+        while signals.wait().is_ok() {
+            if PRESSED.swap(true, Ordering::SeqCst) {
+                eprintln!("still cleaning up; `cargo xtask demo --clean` removes what may be left");
+            } else {
+                eprintln!("\ninterrupted: cleaning up");
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Whether somebody wants us to stop.
+pub(crate) fn pressed() -> bool {
+    PRESSED.load(Ordering::SeqCst)
+}
+
+/// An error if somebody wants us to stop.
+pub(crate) fn check() -> Result<()> {
+    if pressed() {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
+/// From now on nobody has pressed anything: cleaning up must run to its end.
+pub(crate) fn forgive() {
+    PRESSED.store(false, Ordering::SeqCst);
+}

@@ -1,0 +1,77 @@
+//! `guenon agent` on the topology's nodes.
+
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::layout::{Host, METRICS, addresses};
+use super::{Topology, client};
+use crate::interrupt;
+use crate::shell::{Cmd, cmd};
+
+/// How long an agent may take until its first revision is in force.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+impl Topology {
+    /// Starts the agent of a node. Directors are told, so that no Node manifest is needed.
+    pub(crate) fn start_agent(&mut self, host: Host) -> Result<Child> {
+        let mut command = self
+            .guenon(host, "agent")
+            .arg("--state-dir")
+            .arg(self.state_dir(host))
+            .args(["--interface", "eth0", "--node", host.name(), "--listen", METRICS])
+            .arg("--manifests")
+            .arg(self.manifests());
+        for director in addresses(Host::T22) {
+            command = command.args(["--director", &director.to_string()]);
+        }
+        self.start(command, &format!("agent-{}", host.name()))
+    }
+
+    /// `guenon SUBCOMMAND` on a node, on that node's pins.
+    pub(crate) fn guenon(&self, host: Host, subcommand: &str) -> Cmd {
+        cmd(&self.plan.guenon)
+            .arg(subcommand)
+            .arg("--pin-dir")
+            .arg(self.pins().join(host.name()))
+            .netns(&self.netns(host))
+    }
+
+    /// Where a node's agent keeps what it must undo.
+    pub(crate) fn state_dir(&self, host: Host) -> std::path::PathBuf {
+        self.dir().join("state").join(host.name())
+    }
+
+    /// Waits until a node's agent says that its first revision is in force.
+    pub(crate) fn wait_ready(&self, host: Host, agent: &mut Child) -> Result<()> {
+        let begin = Instant::now();
+        let mut last = String::new();
+        while begin.elapsed() < READY_LIMIT {
+            interrupt::check()?;
+            if let Some(status) = agent.try_wait().context("cannot wait for an agent")? {
+                bail!("the agent of {} ended ({status}):\n{}", host.name(), self.log_tail(host));
+            }
+            match client::get(&self.netns(host), METRICS.parse()?, "/readyz") {
+                Ok(reply) if reply.status == 200 => return Ok(()),
+                Ok(reply) => last = format!("/readyz says {}: {}", reply.status, reply.text().trim()),
+                Err(error) => last = format!("{error:#}"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!(
+            "the agent of {} is not ready after {} s ({last}):\n{}",
+            host.name(),
+            READY_LIMIT.as_secs(),
+            self.log_tail(host)
+        )
+    }
+
+    /// The last lines of an agent's log.
+    pub(crate) fn log_tail(&self, host: Host) -> String {
+        let file = self.log(&format!("agent-{}", host.name()));
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|e| format!("cannot read {}: {e}", file.display()));
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+}

@@ -1,0 +1,79 @@
+//! Clients, run from inside a host: HTTP/1.0 by hand and UDP echo. The demo uses curl; these are for tests that need
+//! to hold a connection, and for machines without curl.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::netns;
+
+/// How long a client waits for anything.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// An HTTP reply.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// GET.
+pub(crate) fn get(netns: &str, server: SocketAddr, path: &str) -> Result<Reply> {
+    exchange(netns, server, format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", server.ip()).as_bytes())
+}
+
+fn exchange(netns: &str, server: SocketAddr, request: &[u8]) -> Result<Reply> {
+    let talk = || -> Result<Vec<u8>> {
+        let mut stream = TcpStream::connect_timeout(&server, LIMIT).context("cannot connect")?;
+        stream.set_read_timeout(Some(LIMIT)).and_then(|()| stream.set_write_timeout(Some(LIMIT)))?;
+        stream.write_all(request).context("cannot send")?;
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).context("no reply")?;
+        Ok(reply)
+    };
+    let reply = netns::inside(netns, talk).with_context(|| format!("HTTP from {netns} to {server}"))?;
+    parse(&reply).with_context(|| format!("{server} answered something that is no HTTP"))
+}
+
+fn parse(reply: &[u8]) -> Option<Reply> {
+    let head = reply.windows(4).position(|w| w == b"\r\n\r\n")?;
+    let first = reply[..head].split(|&b| b == b'\r').next()?;
+    let status = std::str::from_utf8(first).ok()?.split(' ').nth(1)?.parse().ok()?;
+    Some(Reply { status, body: reply[head + 4..].to_vec() })
+}
+
+/// Sends a datagram and gives what comes back from the very address it was sent to.
+pub(crate) fn echo(netns: &str, server: SocketAddr, payload: &[u8]) -> Result<Vec<u8>> {
+    let talk = || -> Result<Vec<u8>> {
+        let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any).context("cannot bind")?;
+        socket.connect(server).context("no route")?;
+        socket.set_read_timeout(Some(LIMIT))?;
+        socket.send(payload).context("cannot send")?;
+        let mut reply = vec![0; 65536];
+        let length = socket.recv(&mut reply).context("no reply")?;
+        reply.truncate(length);
+        Ok(reply)
+    };
+    netns::inside(netns, talk).with_context(|| format!("UDP from {netns} to {server}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_read() {
+        let reply = parse(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nt22\n").expect("this is HTTP");
+        assert_eq!((reply.status, reply.text().as_str()), (200, "t22\n"));
+        assert!(parse(b"SSH-2.0-x\r\n").is_none());
+    }
+}

@@ -1,0 +1,107 @@
+//! `xtask serve`: a small HTTP and UDP echo server that answers with its name.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /` | the name |
+//! | `GET /bytes/N` | N bytes, the i-th is i mod 251 |
+//! | `POST /` | the name, and how many bytes came; 400 if one is not what `/bytes/N` would have given |
+//! | a datagram | name, a blank, the datagram; sent from the address that it was sent to |
+
+use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendmsg, setsockopt, sockopt,
+};
+
+/// How long a connection may be silent.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Serves until it is ended. One socket takes both families (IPv4 as mapped addresses).
+pub(crate) fn serve(name: &str, http: u16, echo: u16) -> Result<()> {
+    let listener = TcpListener::bind(("::", http)).with_context(|| format!("cannot listen on TCP port {http}"))?;
+    let socket = UdpSocket::bind(("::", echo)).with_context(|| format!("cannot bind UDP port {echo}"))?;
+    setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true).context("cannot ask for IPV6_PKTINFO")?;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            loop {
+                if let Err(error) = echo_one(&socket, name) {
+                    eprintln!("echo: {error:#}");
+                }
+            }
+        });
+        for connection in listener.incoming() {
+            match connection {
+                Ok(stream) => drop(scope.spawn(|| answer(stream, name).unwrap_or_else(|e| eprintln!("http: {e:#}")))),
+                Err(error) => eprintln!("accept: {error}"),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What `/bytes/N` consists of.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    (0..251).cycle().take(length).collect()
+}
+
+fn answer(stream: TcpStream, name: &str) -> Result<()> {
+    stream.set_read_timeout(Some(LIMIT)).and_then(|()| stream.set_write_timeout(Some(LIMIT)))?;
+    let mut reader = BufReader::new(&stream);
+    let mut request = String::new();
+    reader.read_line(&mut request).context("no request line")?;
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).context("no end of headers")?;
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some((header, value)) = line.split_once(':')
+            && header.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().context("a Content-Length that is no number")?;
+        }
+    }
+    let mut words = request.split(' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (status, body) = match (method, path, path.strip_prefix("/bytes/").map(str::parse)) {
+        ("GET", "/", _) => ("200 OK", format!("{name}\n").into_bytes()),
+        ("GET", _, Some(Ok(count))) => ("200 OK", pattern(count)),
+        ("POST", "/", _) => {
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).context("a body that is cut short")?;
+            let status = if body == pattern(length) { "200 OK" } else { "400 Bad Request" };
+            (status, format!("{name} {length}\n").into_bytes())
+        }
+        _ => ("404 Not Found", format!("{name} has no {path}\n").into_bytes()),
+    };
+    let head = format!("HTTP/1.0 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let mut writer = &stream;
+    writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(&body)).context("cannot answer")
+}
+
+/// One datagram. The source of the answer is the destination of the question: a client that dialled a VIP takes
+/// answers from that VIP only, and the route alone would pick the node's own address.
+fn echo_one(socket: &UdpSocket, name: &str) -> Result<()> {
+    let mut payload = vec![0; 65536];
+    let mut control = nix::cmsg_space!(libc::in6_pktinfo);
+    let (length, from, mut to) = {
+        let mut parts = [IoSliceMut::new(&mut payload)];
+        let got = recvmsg::<SockaddrIn6>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())
+            .context("recvmsg")?;
+        let to = got.cmsgs().context("recvmsg: control data")?.find_map(|message| {
+            if let ControlMessageOwned::Ipv6PacketInfo(info) = message { Some(info) } else { None }
+        });
+        (got.bytes, got.address.context("no source address")?, to.context("no IPV6_PKTINFO")?)
+    };
+    to.ipi6_ifindex = 0; // any way out: what matters is the address
+    let (name, blank) = (IoSlice::new(name.as_bytes()), IoSlice::new(b" "));
+    let parts = [name, blank, IoSlice::new(&payload[..length])];
+    sendmsg(socket.as_raw_fd(), &parts, &[ControlMessage::Ipv6PacketInfo(&to)], MsgFlags::empty(), Some(&from))
+        .with_context(|| format!("sendmsg to {from}"))?;
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Namespaces become hosts: devices, addresses, routes, and what each lesson of the field asks for.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use nix::mount::{MsFlags, mount};
+
+use super::layout::{Host, VIP4, VIP6, WIRES, Wire, addresses};
+use super::{Topology, netns, pass};
+use crate::shell::cmd;
+
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// Lays every wire and route.
+pub(super) fn lay(topology: &Topology) -> Result<()> {
+    for host in Host::ALL {
+        // Before there is any device, so that devices begin with these.
+        sysctls(topology, host)?;
+        ip(topology, host, "link set lo up\n")?;
+    }
+    for wire in &WIRES {
+        lay_wire(topology, wire)?;
+    }
+    let mut routes = String::new();
+    for vip in [VIP4, VIP6] {
+        for t22 in addresses(Host::T22).filter(|a| a.is_ipv4() == vip.is_ipv4()) {
+            routes.push_str(&format!("route add {vip} via {t22}\n"));
+        }
+    }
+    ip(topology, Host::Switch, &routes)?;
+
+    // The duty of an endpoint in a namespace of its own: the VIP is its own too, on its loopback.
+    ip(topology, Host::Pod, &format!("addr add {VIP4}/32 dev lo\naddr add {VIP6}/128 dev lo nodad\n"))?;
+
+    mount_bpffs()?;
+    let pins = topology.pins();
+    std::fs::create_dir_all(&pins).with_context(|| format!("cannot create {}", pins.display()))?;
+    for wire in WIRES.iter().filter(|wire| wire.router == Host::Switch && wire.host != Host::Client) {
+        let switch = topology.netns(Host::Switch);
+        // Lesson 1: what a node transmits by XDP arrives at the switch only because of this program.
+        pass::attach(&switch, wire.port, &pins.join(format!("pass-{}", wire.port)))?;
+        // Lesson 11: the last device before a node's program finishes checksums (and with them, cuts what the
+        // sender left to segment), since nobody can once the packet is in a tunnel.
+        topology.at(Host::Switch, "ethtool").args(["-K", wire.port, "tx", "off"]).run()?;
+    }
+    Ok(())
+}
+
+fn lay_wire(topology: &Topology, wire: &Wire) -> Result<()> {
+    let (host, router) = (topology.netns(wire.host), topology.netns(wire.router));
+    let Wire { device, port, .. } = wire;
+    // Lesson 12: packets grow by 32 to 72 bytes on their way from t22 to t33.
+    let mtu = match wire.host {
+        Host::T22 | Host::T33 => topology.plan.underlay_mtu,
+        Host::Client | Host::Switch | Host::Pod => topology.plan.client_mtu,
+    };
+    cmd("ip")
+        .args(["link", "add", device, "netns", &host, "type", "veth"])
+        .args(["peer", "name", port, "netns", &router])
+        .run()?;
+    let mut at_host = format!("link set {device} mtu {mtu} up\n");
+    let mut at_router = format!("link set {port} mtu {mtu} up\n");
+    for (address, gateway, prefix) in wire.addresses {
+        at_host.push_str(&format!("addr add {address}/{prefix} dev {device}{}\n", nodad(address)));
+        at_router.push_str(&format!("addr add {gateway}/{prefix} dev {port}{}\n", nodad(gateway)));
+    }
+    ip(topology, wire.router, &at_router)?;
+    for (_, gateway, _) in wire.addresses {
+        at_host.push_str(&format!("route add default via {gateway}\n"));
+    }
+    ip(topology, wire.host, &at_host)
+}
+
+/// Addresses that work at once; nobody else is on these links.
+fn nodad(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { " nodad" } else { "" }
+}
+
+fn sysctls(topology: &Topology, host: Host) -> Result<()> {
+    let mut wanted = vec![("ipv6/conf/all/disable_ipv6", "0"), ("ipv6/conf/default/disable_ipv6", "0")];
+    match host {
+        Host::Switch => wanted.extend([
+            ("ipv4/ip_forward", "1"),
+            ("ipv6/conf/all/forwarding", "1"),
+            // Lesson 10: replies come from t33 with the VIP as source, while the VIP's route leads to t22.
+            ("ipv4/conf/all/rp_filter", "0"),
+            ("ipv4/conf/default/rp_filter", "0"),
+        ]),
+        // As strict as distributions ship it, so that it is the agent who makes it right (lessons 6 and 10).
+        Host::T22 | Host::T33 => wanted.extend([
+            ("ipv4/conf/all/rp_filter", "1"),
+            ("ipv4/conf/default/rp_filter", "1"),
+            ("ipv4/conf/all/accept_local", "0"),
+            ("ipv4/conf/default/accept_local", "0"),
+            ("ipv4/conf/all/arp_ignore", "0"),
+            ("ipv4/conf/all/arp_announce", "0"),
+        ]),
+        // Lesson 10: who has a VIP on its loopback must not tell the link so.
+        Host::Pod => wanted.extend([("ipv4/conf/all/arp_ignore", "1"), ("ipv4/conf/all/arp_announce", "2")]),
+        Host::Client => {}
+    }
+    netns::inside(&topology.netns(host), || {
+        for (name, value) in wanted {
+            let file = format!("/proc/sys/net/{name}");
+            std::fs::write(&file, value).with_context(|| format!("cannot write {value} to {file}"))?;
+        }
+        Ok(())
+    })
+}
+
+/// Runs lines of `ip` inside a host.
+fn ip(topology: &Topology, host: Host, lines: &str) -> Result<()> {
+    cmd("ip").args(["-n", &topology.netns(host), "-batch", "-"]).input(lines).run().with_context(|| lines.to_owned())
+}
+
+fn mount_bpffs() -> Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    if mounts.lines().any(|line| line.split(' ').nth(1) == Some(BPFFS)) {
+        return Ok(());
+    }
+    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("cannot mount a bpf file system at {BPFFS}"))
+}
