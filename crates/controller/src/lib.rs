@@ -3,8 +3,15 @@
 //!
 //! The way of a change: source -> [`convert`] -> [`index`] -> [`resolve`] -> [`plan`] -> [`apply`] -> report.
 
+pub mod agent_report;
 pub mod apply;
+pub mod cli;
 pub mod convert;
 pub mod datapath;
+pub mod http;
+pub mod logging;
+pub mod metrics;
 pub mod model;
+pub mod reading;
+pub mod run;
 pub mod source;

@@ -1,1 +1,8 @@
-fn main() {}
+//! `guenon`: see [`guenon_controller::cli`].
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    guenon_controller::cli::main()
+}

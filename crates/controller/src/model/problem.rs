@@ -1,9 +1,9 @@
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Something that keeps part of the configuration out of force, said so that a person can mend it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
     /// Its kind; one word in metrics and conditions.
     pub reason: ProblemReason,
@@ -20,7 +20,8 @@ impl fmt::Display for Problem {
 }
 
 /// Where a problem is. Empty parts are not shown.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Place {
     /// The file, or the empty string.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -66,7 +67,7 @@ impl fmt::Display for Place {
 }
 
 /// Kinds of problems. The names are those of the conditions' reasons where there is one (Gateway API's manner).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ProblemReason {
     /// The document is no YAML, or not an object of a known kind.
     Unreadable,
@@ -102,4 +103,64 @@ pub enum ProblemReason {
     Source,
     /// The node could not be set up (address, sysctl, far end of a veth).
     Node,
+}
+
+impl ProblemReason {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[
+        Self::Unreadable,
+        Self::Invalid,
+        Self::Conflicted,
+        Self::Contested,
+        Self::AddressNotAllowed,
+        Self::BackendNotFound,
+        Self::PortNotFound,
+        Self::TargetPortMismatch,
+        Self::DeliveryMismatch,
+        Self::NoTunnelAddress,
+        Self::NoReadyEndpoints,
+        Self::NoResources,
+        Self::NoRoute,
+        Self::NoNeighbour,
+        Self::Interface,
+        Self::Source,
+        Self::Node,
+    ];
+
+    /// Its one word in metrics, JSON and conditions.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unreadable => "Unreadable",
+            Self::Invalid => "Invalid",
+            Self::Conflicted => "Conflicted",
+            Self::Contested => "Contested",
+            Self::AddressNotAllowed => "AddressNotAllowed",
+            Self::BackendNotFound => "BackendNotFound",
+            Self::PortNotFound => "PortNotFound",
+            Self::TargetPortMismatch => "TargetPortMismatch",
+            Self::DeliveryMismatch => "DeliveryMismatch",
+            Self::NoTunnelAddress => "NoTunnelAddress",
+            Self::NoReadyEndpoints => "NoReadyEndpoints",
+            Self::NoResources => "NoResources",
+            Self::NoRoute => "NoRoute",
+            Self::NoNeighbour => "NoNeighbour",
+            Self::Interface => "Interface",
+            Self::Source => "Source",
+            Self::Node => "Node",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_reasons_is_complete_and_in_order() {
+        for (number, reason) in ProblemReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, number, "{}", reason.name());
+        }
+        assert_eq!(ProblemReason::ALL.len(), ProblemReason::Node as usize + 1, "the last one is in the list");
+    }
 }

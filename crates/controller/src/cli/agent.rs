@@ -1,0 +1,227 @@
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+
+use super::options::{Pins, StateDir};
+use crate::logging::{self, LogFormat};
+use crate::metrics::Detail;
+use crate::run::{self, Capacities, Config, XdpMode};
+
+const EXAMPLES: &str = "\
+Examples:
+  guenon agent --manifests /etc/guenon
+      A director and decap node on the interface with the default route.
+  guenon agent --manifests /etc/guenon --interface eth0 --interface eth1 --hash-key-file /etc/guenon.key
+      Two interfaces; the flow hash has a key of its own (the same file on every director).
+  head -c 16 /dev/urandom > /etc/guenon.key
+      Makes such a key.
+
+SIGTERM and SIGINT end the agent and leave the data path in force: traffic goes on, and the next agent adopts what \
+it finds. `guenon detach` takes it away.";
+
+/// The process that runs on every node: watches, reconciles, exports
+///
+/// The process that runs on every node: reads VirtualServices and their endpoints, reconciles them into the BPF maps of
+/// this node, keeps next hops current, and serves metrics.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Directory of YAML manifests (VirtualService, Service, EndpointSlice, Endpoints, Node), re-read when it changes
+    #[arg(long, env = "GUENON_MANIFESTS", value_name = "DIR")]
+    manifests: PathBuf,
+
+    /// Interface to attach to; repeatable. Default: the one with the default route
+    #[arg(long, env = "GUENON_INTERFACE", value_name = "NAME", value_delimiter = ',')]
+    interface: Vec<String>,
+
+    /// Name of this node, as Node objects and EndpointSlices call it. Default: the host name
+    #[arg(long, env = "GUENON_NODE", value_name = "NAME")]
+    node: Option<String>,
+
+    /// Address for /metrics, /healthz and /readyz
+    #[arg(long, env = "GUENON_LISTEN", value_name = "ADDR:PORT", default_value = "127.0.0.1:9478")]
+    listen: SocketAddr,
+
+    #[command(flatten)]
+    pins: Pins,
+
+    #[command(flatten)]
+    state: StateDir,
+
+    /// File with the key of the flow hash: 16 bytes, or 32 hex digits; the same on every director
+    ///
+    /// File with the key of the flow hash: 16 bytes, or 32 hex digits; the same on every director. Without it
+    /// the published default is used, and anyone may craft flows that all land on one endpoint.
+    #[arg(long, env = "GUENON_HASH_KEY_FILE", value_name = "FILE")]
+    hash_key_file: Option<PathBuf>,
+
+    /// Address of a director that may send tunnel packets here, beside every Node's; repeatable
+    #[arg(long, env = "GUENON_DIRECTOR", value_name = "ADDR", value_delimiter = ',')]
+    director: Vec<IpAddr>,
+
+    /// Tunnel address of this node; repeatable. Default: the first interface's first global address of each family
+    #[arg(long, env = "GUENON_TUNNEL_ADDRESS", value_name = "ADDR", value_delimiter = ',')]
+    tunnel_address: Vec<IpAddr>,
+
+    /// UDP destination port of GUE
+    #[arg(long, env = "GUENON_GUE_PORT", value_name = "PORT", default_value_t = guenon_ebpf::abi::GUE_PORT,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    gue_port: u16,
+
+    /// Directory of named network namespaces, to reach the far ends of veths
+    #[arg(long, env = "GUENON_NETNS_DIR", value_name = "DIR", default_value = "/run/netns")]
+    netns_dir: PathBuf,
+
+    /// How to attach: in the driver, in the kernel's generic path, or the driver first
+    #[arg(long, env = "GUENON_XDP_MODE", value_name = "MODE", default_value = "auto")]
+    xdp_mode: ModeArg,
+
+    /// Format of the log on standard error
+    #[arg(long, env = "GUENON_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    log_format: FormatArg,
+
+    /// Least level that is logged: error, warn, info, debug, trace, or a filter such as `info,guenon_controller=debug`
+    #[arg(long, env = "GUENON_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    log_level: String,
+
+    /// How detailed metrics are: per node, also per service and frontend, or also per endpoint
+    #[arg(long, env = "GUENON_METRICS_DETAIL", value_name = "DETAIL", default_value = "node")]
+    metrics_detail: DetailArg,
+
+    /// Services that the maps can hold
+    #[arg(long, env = "GUENON_MAX_SERVICES", value_name = "N", default_value_t = 16_384,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(guenon_ebpf::abi::MAX_SERVICES)))]
+    max_services: u32,
+
+    /// Frontends (VIP, protocol, port) that the maps can hold
+    #[arg(long, env = "GUENON_MAX_FRONTENDS", value_name = "N", default_value_t = 16_384,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
+    max_frontends: u32,
+
+    /// Endpoints that the maps can hold, old and new side by side while services change
+    #[arg(long, env = "GUENON_MAX_ENDPOINTS", value_name = "N", default_value_t = 262_144,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
+    max_endpoints: u32,
+
+    /// Pages of 1,024 forwarding rows that the maps can hold; a service takes one or more
+    #[arg(long, env = "GUENON_MAX_ROW_PAGES", value_name = "N", default_value_t = 16_384,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    max_row_pages: u32,
+
+    /// Local deliveries (frontend and endpoint of this node) that the maps can hold
+    #[arg(long, env = "GUENON_MAX_LOCALS", value_name = "N", default_value_t = 16_384,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
+    max_locals: u32,
+
+    /// Change nothing on the node but the data path: no addresses, no sysctls, no programs on far ends of veths
+    #[arg(long, env = "GUENON_NO_NODE_SETUP", value_parser = clap::builder::FalseyValueParser::new())]
+    no_node_setup: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeArg {
+    /// In the driver where it can, else generic, with a warning
+    Auto,
+    /// In the driver or not at all
+    Native,
+    /// In the kernel's generic path: any device, several times slower
+    Generic,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatArg {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DetailArg {
+    /// Interfaces, verdicts, reasons
+    Node,
+    /// Also frontends
+    Service,
+    /// Also endpoints
+    Endpoint,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<()> {
+    let format = match args.log_format {
+        FormatArg::Text => LogFormat::Text,
+        FormatArg::Json => LogFormat::Json,
+    };
+    logging::start(format, &args.log_level)?;
+    run::run(config(args)?)
+}
+
+/// Flags to configuration; no I/O but the host name.
+fn config(args: Args) -> anyhow::Result<Config> {
+    // Every field by name: a new flag must be handled here.
+    let Args {
+        manifests,
+        interface,
+        node,
+        listen,
+        pins: Pins { pin_dir },
+        state: StateDir { state_dir },
+        hash_key_file,
+        director,
+        tunnel_address,
+        gue_port,
+        netns_dir,
+        xdp_mode,
+        log_format: _,
+        log_level: _,
+        metrics_detail,
+        max_services,
+        max_frontends,
+        max_endpoints,
+        max_row_pages,
+        max_locals,
+        no_node_setup,
+    } = args;
+    Ok(Config {
+        manifests,
+        interfaces: interface,
+        node: match node {
+            Some(node) => node,
+            None => host_name()?,
+        },
+        listen,
+        pin_dir,
+        state_dir,
+        hash_key_file,
+        directors: director.into_iter().collect(),
+        tunnel_addresses: tunnel_address,
+        gue_port,
+        netns_dir,
+        xdp_mode: match xdp_mode {
+            ModeArg::Auto => XdpMode::Auto,
+            ModeArg::Native => XdpMode::Native,
+            ModeArg::Generic => XdpMode::Generic,
+        },
+        metrics_detail: match metrics_detail {
+            DetailArg::Node => Detail::Node,
+            DetailArg::Service => Detail::Service,
+            DetailArg::Endpoint => Detail::Endpoint,
+        },
+        capacities: Capacities {
+            services: max_services,
+            frontends: max_frontends,
+            endpoints: max_endpoints,
+            row_pages: max_row_pages,
+            locals: max_locals,
+        },
+        node_setup: !no_node_setup,
+    })
+}
+
+fn host_name() -> anyhow::Result<String> {
+    const FILE: &str = "/proc/sys/kernel/hostname";
+    let name = std::fs::read_to_string(FILE)
+        .with_context(|| format!("cannot read the host name from {FILE}; give the node's name with --node NAME"))?;
+    Ok(name.trim().to_owned())
+}

@@ -1,0 +1,144 @@
+//! `/metrics`, `/healthz` and `/readyz`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus::{Encoder as _, Registry, TextEncoder};
+use tokio::net::TcpListener;
+
+use crate::metrics::AgentMetrics;
+
+/// Why the agent is not ready; empty = it is.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<ArcSwap<Vec<String>>>);
+
+impl Readiness {
+    /// Not ready, for this reason.
+    #[must_use]
+    pub fn waiting_for(reason: &str) -> Self {
+        let readiness = Self::default();
+        readiness.set(vec![reason.to_owned()]);
+        readiness
+    }
+
+    /// These are all reasons now.
+    pub fn set(&self, reasons: Vec<String>) {
+        self.0.store(Arc::new(reasons));
+    }
+}
+
+/// What the server serves.
+#[derive(Clone)]
+pub struct Server {
+    /// Where metrics are registered.
+    pub registry: Registry,
+    /// What is refreshed before a scrape.
+    pub metrics: AgentMetrics,
+    /// Whether the first revision is in force.
+    pub readiness: Readiness,
+}
+
+/// Takes the address, so that one in use is told before anything is changed.
+///
+/// # Errors
+///
+/// The address is in use, or not this node's.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address} for metrics: choose another with --listen ADDR:PORT (GUENON_LISTEN)")
+    })
+}
+
+/// Serves until the future is dropped.
+///
+/// # Errors
+///
+/// The listener fails.
+pub async fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .with_state(server);
+    axum::serve(listener, router).await.context("the metrics server failed")
+}
+
+async fn metrics(State(server): State<Server>) -> Response {
+    // Reading the maps takes system calls by the thousand with much detail: off the reactor's threads.
+    let text = tokio::task::spawn_blocking(move || {
+        server.metrics.refresh();
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&server.registry.gather(), &mut text).map(|()| text)
+    })
+    .await;
+    match text {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Ok(Err(error)) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode metrics: {error}\n")).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot read metrics: {error}\n")).into_response(),
+    }
+}
+
+async fn readyz(State(server): State<Server>) -> Response {
+    let reasons = server.readiness.0.load();
+    if reasons.is_empty() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", reasons.join("; "))).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+
+    async fn get(address: SocketAddr, path: &'static str) -> String {
+        let ask = move || {
+            let mut stream = std::net::TcpStream::connect(address).expect("the server listens");
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("the request is sent");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("the answer is read");
+            answer
+        };
+        tokio::task::spawn_blocking(ask).await.expect("no panic")
+    }
+
+    #[tokio::test]
+    async fn readiness_says_what_is_waited_for() {
+        let registry = Registry::new();
+        let metrics = AgentMetrics::register(&registry, "files").expect("metrics register");
+        let readiness = Readiness::waiting_for("the first revision is not in force");
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let server = tokio::spawn(serve(listener, Server { registry, metrics, readiness: readiness.clone() }));
+
+        let answer = get(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.ends_with("not ready: the first revision is not in force\n"), "{answer}");
+        readiness.set(Vec::new());
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(get(address, "/healthz").await.ends_with("ok\n"));
+        assert!(get(address, "/metrics").await.contains("guenon_build_info{abi="));
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_told_with_the_flag() {
+        let first = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
+        let taken = first.local_addr().expect("an address");
+        let error = bind(taken).await.expect_err("the port is taken");
+        let text = format!("{error:#}");
+        assert!(text.contains(&taken.to_string()) && text.contains("--listen"), "{text}");
+        assert!(text.contains("in use"), "{text}");
+    }
+}

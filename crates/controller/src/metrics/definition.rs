@@ -1,0 +1,158 @@
+//! Every metric, by name: the collectors and docs/metrics.md are made of this.
+
+/// How detailed metrics are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    /// Interfaces, verdicts, reasons.
+    Node,
+    /// Also per frontend.
+    Service,
+    /// Also per endpoint.
+    Endpoint,
+}
+
+impl Detail {
+    /// The word of `--metrics-detail`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Service => "service",
+            Self::Endpoint => "endpoint",
+        }
+    }
+}
+
+/// Prometheus' type of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counts of observations by size.
+    Histogram,
+}
+
+impl Kind {
+    /// The word of the exposition format.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Its labels, in order.
+    pub labels: &'static [&'static str],
+    /// The least detail at which it is exported.
+    pub detail: Detail,
+    /// What it says, in a sentence.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $kind:ident, [$($label:literal),*], $detail:ident, $help:literal;)+) => {
+        $(#[doc = $help] pub(super) const $constant: Definition = Definition {
+            name: $name, kind: Kind::$kind, labels: &[$($label),*], detail: Detail::$detail, help: $help,
+        };)+
+
+        /// Every metric, in the order of the reference.
+        pub const ALL: &[Definition] = &[$($constant,)+];
+    };
+}
+
+metrics! {
+    RECEIVED_PACKETS = "guenon_received_packets_total", Counter, ["interface", "cpu"], Node,
+        "Packets that the program saw, counted on entry; each also counts under exactly one verdict.";
+    RECEIVED_BYTES = "guenon_received_bytes_total", Counter, ["interface", "cpu"], Node,
+        "Bytes of the frames that the program saw (of a multi-buffer frame, its linear part).";
+    PACKETS = "guenon_packets_total", Counter, ["interface", "cpu", "verdict"], Node,
+        "Packets by verdict: pass (to the node's own stack), tx (sent on the same interface), redirect (to another), drop.";
+    BYTES = "guenon_bytes_total", Counter, ["interface", "cpu", "verdict"], Node,
+        "Bytes of those packets, as received.";
+    DROPS = "guenon_drops_total", Counter, ["reason"], Node,
+        "Packets dropped, by reason: docs/drop-reasons.md has cause and cure of each.";
+    EVENTS = "guenon_events_total", Counter, ["event"], Node,
+        "What happened to packets beside their verdict.";
+    LEDGER_DIFFERENCE = "guenon_ledger_difference", Gauge, ["interface"], Node,
+        "Packets received less packets with a verdict: 0 at rest, a few while packets are under way. Alert when it grows.";
+    KERNEL_DROPS = "guenon_interface_kernel_drops_total", Counter, ["interface", "direction"], Node,
+        "Frames that the kernel or the driver dropped on an interface of ours (rx, tx), beside what the program judged.";
+    INTERFACE_INFO = "guenon_interface_info", Gauge, ["interface", "mode"], Node,
+        "1 for each interface: how the program is attached (native, generic, or detached: the interface is away or taken).";
+    REVISION = "guenon_revision", Gauge, [], Node,
+        "Number of the configuration in force in the maps.";
+    REVISION_TIMESTAMP = "guenon_revision_timestamp_seconds", Gauge, [], Node,
+        "When that configuration came into force, seconds since the Unix epoch.";
+    REVISION_AGE = "guenon_revision_age_seconds", Gauge, [], Node,
+        "How long that configuration has been in force.";
+    MAP_USED = "guenon_map_used", Gauge, ["map"], Node,
+        "Elements of a map in use, those included that wait until no CPU reads them.";
+    MAP_CAPACITY = "guenon_map_capacity", Gauge, ["map"], Node,
+        "Elements that a map can hold; a service that does not fit is refused whole.";
+    NEXT_HOPS = "guenon_next_hops", Gauge, [], Node,
+        "Next hops that tunnels leave by.";
+    NEXT_HOPS_UNRESOLVED = "guenon_next_hops_unresolved", Gauge, [], Node,
+        "Next hops whose MAC is not known: packets for them are dropped as no_neighbour.";
+    SCRAPE_ERRORS = "guenon_map_read_errors_total", Counter, [], Node,
+        "Scrapes at which the maps could not be read; what they count is missing from such a scrape.";
+    FRONTEND_PACKETS = "guenon_frontend_directed_packets_total", Counter, ["service", "frontend"], Service,
+        "Packets that the director took for a frontend, dropped ones included.";
+    FRONTEND_BYTES = "guenon_frontend_directed_bytes_total", Counter, ["service", "frontend"], Service,
+        "Bytes of those packets.";
+    FRONTEND_DELIVERED = "guenon_frontend_delivered_packets_total", Counter, ["service", "frontend"], Service,
+        "Packets that the decap node delivered for a frontend.";
+    FRONTEND_DROPPED = "guenon_frontend_dropped_packets_total", Counter, ["service", "frontend"], Service,
+        "Packets of a frontend that were dropped, in either role.";
+    ENDPOINT_PACKETS = "guenon_endpoint_packets_total", Counter, ["service", "endpoint"], Endpoint,
+        "Packets sent or delivered to an endpoint.";
+    ENDPOINT_BYTES = "guenon_endpoint_bytes_total", Counter, ["service", "endpoint"], Endpoint,
+        "Bytes of those packets.";
+    RECONCILE_DURATION = "guenon_reconcile_duration_seconds", Histogram, [], Node,
+        "Time from the first unhandled change to its being in force (resolve, plan and apply).";
+    RECONCILE_ERRORS = "guenon_reconcile_errors_total", Counter, [], Node,
+        "Operations that the data path refused; what they would have changed stays as it was.";
+    RECONCILE_OPERATIONS = "guenon_reconcile_operations_total", Counter, [], Node,
+        "Operations carried out on the data path.";
+    PROBLEMS = "guenon_problems", Gauge, ["reason"], Node,
+        "Problems that keep part of the configuration out of force, by reason; `guenon status` shows them.";
+    SOURCE_TIMESTAMP = "guenon_source_timestamp_seconds", Gauge, ["source"], Node,
+        "When the source of objects last told something, seconds since the Unix epoch.";
+    SOURCE_UP = "guenon_source_up", Gauge, ["source"], Node,
+        "1 while the source of objects can be read; at 0 the last revision stays in force.";
+    BUILD_INFO = "guenon_build_info", Gauge, ["version", "abi"], Node,
+        "1: version of the agent, and of the layout of its maps.";
+    START_TIME = "process_start_time_seconds", Gauge, [], Node,
+        "When the agent started, seconds since the Unix epoch.";
+    RESIDENT_MEMORY = "process_resident_memory_bytes", Gauge, [], Node,
+        "Memory of the agent in RAM; the maps' pages that it has touched are counted with it.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_follow_prometheus_manners() {
+        let mut seen = BTreeSet::new();
+        for metric in ALL {
+            assert!(seen.insert(metric.name), "{} twice", metric.name);
+            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+            assert!(metric.name.starts_with("guenon_") || metric.name.starts_with("process_"), "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}: the help is a sentence", metric.name);
+        }
+    }
+}
