@@ -14,4 +14,5 @@ pub mod metrics;
 pub mod model;
 pub mod reading;
 pub mod run;
+pub mod netlink;
 pub mod source;

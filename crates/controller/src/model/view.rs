@@ -16,7 +16,7 @@ pub struct NodeView {
     pub roles: Vec<Role>,
     /// Tunnel addresses: the source of what it encapsulates, and where it accepts GUE. At most one a family is used as source: the first.
     pub tunnel: Vec<IpAddr>,
-    /// Every interface that routes, endpoints or the program are on; sorted by index.
+    /// Every interface that routes, endpoints or the program are on: first those of `attached`, in that order, then by index.
     pub interfaces: Vec<InterfaceView>,
     /// Routes and neighbours, most specific first.
     #[serde(default)]
@@ -44,7 +44,7 @@ pub struct InterfaceView {
     pub name: String,
     /// The kernel's index.
     pub index: u32,
-    /// Its Ethernet address; absent on loopback and other devices without one.
+    /// Its Ethernet address; absent on loopback, bridges and other devices that XDP cannot send frames from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
     /// MTU, bytes of IP.
@@ -86,7 +86,7 @@ pub struct NextHopView {
     /// resolved (or, for an on-link subnet, told by more specific entries).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
-    /// Name of the outgoing interface.
+    /// Name of the outgoing interface; `lo` for a route that refuses (blackhole, unreachable, prohibit).
     pub interface: String,
     /// MTU of the route (else of the interface), bytes of IP.
     pub mtu: u32,

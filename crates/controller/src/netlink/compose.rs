@@ -1,0 +1,293 @@
+//! From the kernel's tables to what the node knows of itself. Pure.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::routes::RouteIndex;
+use super::tables::{Address, Link, Route, RouteKind, Tables};
+use crate::model::{FarEnd, InterfaceView, NextHopView, NodeView, Role};
+
+/// A neighbour's identity: index of the link, address.
+pub type NeighbourKey = (u32, IpAddr);
+
+/// What [`compose`] is to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewOptions {
+    /// The node's name.
+    pub node: String,
+    /// What the node does.
+    pub roles: Vec<Role>,
+    /// Interfaces that the program is for, in order. Those that are not there now are left out of the view.
+    pub interfaces: Vec<String>,
+    /// Tunnel addresses; empty = the first global one per family of the first interface.
+    pub tunnels: Vec<IpAddr>,
+    /// Which ways to tell.
+    pub interest: Interest,
+    /// What is known of the far ends of veths, by index of the near end.
+    pub far_ends: BTreeMap<u32, FarEnd>,
+}
+
+/// Which destinations a view tells the ways to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Every route and every resolved neighbour.
+    All,
+    /// The ways to these addresses, resolved or not, and the routes that lead there.
+    Only(BTreeSet<IpAddr>),
+}
+
+/// What [`compose`] makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Composition {
+    /// The view.
+    pub view: NodeView,
+    /// Neighbours whose MAC the view tells, or would if it were known.
+    pub needed: BTreeSet<NeighbourKey>,
+}
+
+/// Makes the view. Equal input gives equal output, in whatever order the kernel told it.
+///
+/// A route that refuses (blackhole, unreachable, prohibit) is shown on `lo` with no MAC: it hides wider
+/// routes, and nothing can be sent there. A bridge's MAC is not shown: frames cannot be sent from it by XDP.
+#[must_use]
+pub fn compose(tables: &Tables, options: &ViewOptions) -> Composition {
+    let ViewOptions { node, roles, interfaces, tunnels, interest, far_ends } = options;
+    let attached: Vec<&Link> = interfaces.iter().filter_map(|name| tables.link_named(name)).collect();
+    let tunnel = if tunnels.is_empty() {
+        interfaces.first().map(|first| default_tunnels(tables, first)).unwrap_or_default()
+    } else {
+        tunnels.clone()
+    };
+
+    let routes = RouteIndex::new(tables);
+    let mut ways = Ways { tables, next_hops: BTreeSet::new(), needed: BTreeSet::new(), links: BTreeSet::new() };
+    match interest {
+        Interest::All => {
+            for route in routes.all() {
+                ways.put_route(route);
+            }
+            for ((link, to), neighbour) in &tables.neighbours {
+                if neighbour.usable().is_some() {
+                    ways.put_neighbour(*link, *to);
+                }
+            }
+        }
+        Interest::Only(addresses) => {
+            for to in addresses {
+                if let Some(route) = routes.lookup(*to) {
+                    ways.put_route(route);
+                    if route.kind == RouteKind::Unicast && route.via.is_none() {
+                        ways.need_on_link(route, *to);
+                    }
+                }
+            }
+        }
+    }
+    let Ways { next_hops, needed, mut links, .. } = ways;
+
+    links.extend(attached.iter().map(|link| link.index));
+    links.extend(tables.addresses.iter().map(|address| address.link));
+    links.extend(far_ends.keys().copied());
+    with_lower_devices(tables, &mut links);
+    let mut shown: Vec<&Link> = attached.clone();
+    shown.extend(
+        links
+            .iter()
+            .filter(|index| attached.iter().all(|link| link.index != **index))
+            .filter_map(|index| tables.links.get(index)),
+    );
+
+    let view = NodeView {
+        node: node.clone(),
+        roles: roles.clone(),
+        tunnel,
+        interfaces: shown.into_iter().map(|link| interface(tables, link, far_ends)).collect(),
+        next_hops: sorted(next_hops),
+        attached: attached.iter().map(|link| link.name.clone()).collect(),
+    };
+    Composition { view, needed }
+}
+
+/// Collects next hops, and what they refer to.
+struct Ways<'a> {
+    tables: &'a Tables,
+    next_hops: BTreeSet<NextHopView>,
+    needed: BTreeSet<NeighbourKey>,
+    links: BTreeSet<u32>,
+}
+
+impl Ways<'_> {
+    fn put_route(&mut self, route: &Route) {
+        let link = match route.kind {
+            RouteKind::Unicast => self.tables.links.get(&route.link),
+            RouteKind::Refuse => self.tables.links.values().find(|link| link.loopback),
+            RouteKind::Throw => None,
+        };
+        let Some(link) = link else { return };
+        let mac = route.via.and_then(|gateway| {
+            self.needed.insert((link.index, gateway));
+            self.tables.neighbours.get(&(link.index, gateway))?.usable()
+        });
+        self.links.insert(link.index);
+        self.next_hops.insert(NextHopView {
+            to: route.to.trunc(),
+            via: route.via,
+            mac,
+            interface: link.name.clone(),
+            mtu: mtu(route, link),
+        });
+    }
+
+    /// An address of interest that is on-link.
+    fn need_on_link(&mut self, route: &Route, to: IpAddr) {
+        let Some(link) = self.tables.links.get(&route.link) else { return };
+        if link.loopback || self.is_own(to) {
+            return;
+        }
+        self.needed.insert((link.index, to));
+        let mac = self.tables.neighbours.get(&(link.index, to)).and_then(|neighbour| neighbour.usable());
+        // The route itself may be that narrow (a pod's address on its veth): the neighbour tells more.
+        self.next_hops.retain(|hop| !(hop.to == IpNet::from(to) && hop.mac.is_none()));
+        self.next_hops.insert(NextHopView {
+            to: IpNet::from(to),
+            via: None,
+            mac,
+            interface: link.name.clone(),
+            mtu: mtu(route, link),
+        });
+    }
+
+    /// A resolved neighbour, where every one is told.
+    fn put_neighbour(&mut self, link: u32, to: IpAddr) {
+        let Some(near) = self.tables.links.get(&link) else { return };
+        let route =
+            Route { to: IpNet::from(to), table: 0, metric: 0, kind: RouteKind::Unicast, link, via: None, mtu: None };
+        if !to.is_multicast() && near.mac.is_some() {
+            self.need_on_link(&route, to);
+        }
+    }
+
+    fn is_own(&self, to: IpAddr) -> bool {
+        self.tables.addresses.iter().any(|address| address.net.addr() == to)
+    }
+}
+
+fn mtu(route: &Route, link: &Link) -> u32 {
+    route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu))
+}
+
+/// IPv4 first; within a family the most specific first, then by address.
+fn sorted(next_hops: BTreeSet<NextHopView>) -> Vec<NextHopView> {
+    let mut next_hops: Vec<_> = next_hops.into_iter().collect();
+    next_hops.sort_by_key(|hop| (hop.to.addr().is_ipv6(), Reverse(hop.to.prefix_len()), hop.to));
+    next_hops
+}
+
+/// Adds the devices beneath VLAN devices.
+fn with_lower_devices(tables: &Tables, links: &mut BTreeSet<u32>) {
+    let mut open: Vec<u32> = links.iter().copied().collect();
+    while let Some(index) = open.pop() {
+        let beneath = tables.links.get(&index).filter(|link| link.vlan.is_some()).and_then(|link| link.lower);
+        if let Some(beneath) = beneath
+            && links.insert(beneath)
+        {
+            open.push(beneath);
+        }
+    }
+}
+
+fn interface(tables: &Tables, link: &Link, far_ends: &BTreeMap<u32, FarEnd>) -> InterfaceView {
+    let addresses = addresses_of(tables, link.index).map(|address| address.net).collect();
+    let parent = link.vlan.and(link.lower).and_then(|index| tables.links.get(&index));
+    InterfaceView {
+        name: link.name.clone(),
+        index: link.index,
+        mac: link.mac.filter(|_| !link.loopback && link.kind != "bridge"),
+        mtu: link.mtu,
+        addresses,
+        parent: parent.map(|parent| parent.name.clone()),
+        vlan: link.vlan.map(|tag| (tag.protocol, tag.id)),
+        far_end: far_ends.get(&link.index).cloned(),
+    }
+}
+
+fn addresses_of(tables: &Tables, link: u32) -> impl Iterator<Item = &Address> {
+    tables.addresses.iter().filter(move |address| address.link == link)
+}
+
+/// The first usable global address per family of an interface, IPv4 first. First is the one that was there
+/// first, so that adding another changes nothing.
+#[must_use]
+pub fn default_tunnels(tables: &Tables, interface: &str) -> Vec<IpAddr> {
+    let Some(link) = tables.link_named(interface) else { return Vec::new() };
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses_of(tables, link.index)
+        .filter(|address| address.global && address.preferred)
+        .map(|address| address.net.addr())
+        .partition(IpAddr::is_ipv4);
+    // The kernel tells IPv4 in order of arrival, IPv6 in the opposite order.
+    v4.into_iter().take(1).chain(v6.into_iter().last()).collect()
+}
+
+/// Why no interface could be chosen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InterfaceError {
+    /// A name that no link has.
+    #[error("there is no interface `{name}`; this node has {}; name one of them with --interface", list(.existing))]
+    NotThere {
+        /// The name asked for.
+        name: String,
+        /// Those that exist.
+        existing: Vec<String>,
+    },
+    /// Nothing to choose by.
+    #[error(
+        "no interface was named and there is no default route to choose one by; \
+         this node has {}; name one with --interface", list(.existing)
+    )]
+    NoDefaultRoute {
+        /// Those that exist.
+        existing: Vec<String>,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none but loopback".to_owned() } else { names.join(", ") }
+}
+
+/// The interfaces to use: those named, else the one with the default route.
+///
+/// # Errors
+///
+/// [`InterfaceError`], with the names of those that exist.
+pub fn choose_interfaces(tables: &Tables, named: &[String]) -> Result<Vec<String>, InterfaceError> {
+    let existing =
+        || tables.links.values().filter(|link| !link.loopback).map(|link| link.name.clone()).collect::<Vec<_>>();
+    if named.is_empty() {
+        let chosen =
+            default_interface(tables).ok_or_else(|| InterfaceError::NoDefaultRoute { existing: existing() })?;
+        return Ok(vec![chosen.to_owned()]);
+    }
+    let mut chosen: Vec<String> = Vec::new();
+    for name in named {
+        if tables.link_named(name).is_none() {
+            return Err(InterfaceError::NotThere { name: name.clone(), existing: existing() });
+        }
+        if !chosen.contains(name) {
+            chosen.push(name.clone());
+        }
+    }
+    Ok(chosen)
+}
+
+/// The interface with the default route: IPv4's of the lowest metric, else IPv6's.
+#[must_use]
+pub fn default_interface(tables: &Tables) -> Option<&str> {
+    let routes = RouteIndex::new(tables);
+    let mut defaults = routes.all();
+    defaults.retain(|route| route.to.prefix_len() == 0 && route.kind == RouteKind::Unicast);
+    let best = defaults.into_iter().min_by_key(|route| (route.to.addr().is_ipv6(), route.metric))?;
+    tables.links.get(&best.link).map(|link| link.name.as_str())
+}

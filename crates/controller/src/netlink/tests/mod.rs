@@ -1,0 +1,3 @@
+mod composing;
+mod live;
+pub(crate) mod net;
