@@ -4,6 +4,8 @@
 //! [`NodeView`](crate::model::NodeView) of them, [`Monitor`] keeps both current and asks for neighbours
 //! that are wanted and not resolved.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "netlink's enums are another crate's and open-ended")]
+
 mod ask;
 mod compose;
 mod connection;
