@@ -1,3 +1,12 @@
-//! The only place that touches BPF.
+//! The data path seen from the agent: the only place that touches BPF.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`object`] | the compiled XDP programs |
+//! | [`tables`] | the writer and the readers of the tables, over words of memory |
+//! | [`memory`] | the tables in ordinary memory: tests, planning without a kernel |
 
+pub mod atomic;
+pub mod memory;
 pub mod object;
+pub mod tables;

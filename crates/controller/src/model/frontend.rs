@@ -24,6 +24,15 @@ impl Protocol {
         }
     }
 
+    /// IANA's number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+
     /// From what the data path writes.
     #[must_use]
     pub const fn from_transport(transport: Transport) -> Self {

@@ -1,0 +1,174 @@
+//! Endpoints as the data path writes them, and back.
+
+use std::net::IpAddr;
+
+use guenon_ebpf::abi::{self, Address, Delivery, DeliveryMode, EndpointKind, MAX_HEADER};
+
+use crate::model::{EndpointState, LocalDelivery, Mac, NextHopKey, Path};
+
+/// Words of an element of `ENDPOINTS`.
+pub(super) const ENDPOINT_WORDS: usize = size_of::<abi::Endpoint>() / 8;
+/// An element of `ENDPOINTS`.
+pub(super) type EndpointWords = [u64; ENDPOINT_WORDS];
+
+/// Writes an endpoint. `None`: the tunnel's ends are of different families.
+pub(super) fn encode(
+    endpoint: &EndpointState,
+    gue_port: u16,
+    next_hop: u32,
+    counter: u32,
+    block_len: u16,
+) -> Option<abi::Endpoint> {
+    let mut written = abi::Endpoint {
+        kind: EndpointKind::Unreachable as u8,
+        header_len: 0,
+        block_len,
+        next_hop,
+        checksum: 0,
+        counter,
+        header: [0; MAX_HEADER],
+        address: Address::from_ip(endpoint.address).to_bytes(),
+        delivery: Delivery::default(),
+        reserved: [0; 8],
+    };
+    match &endpoint.path {
+        Path::Tunnel { source, destination, .. } => {
+            outer(&mut written, *source, *destination, endpoint.address, gue_port)?;
+        }
+        Path::Local(delivery) => {
+            written.kind = EndpointKind::Local as u8;
+            written.delivery = encode_delivery(delivery);
+        }
+        // The program looks no further than the kind; the address is kept for people.
+        Path::Unreachable { destination } => {
+            written.header[..16].copy_from_slice(&Address::from_ip(*destination).to_bytes());
+        }
+    }
+    Some(written)
+}
+
+/// The outer header: everything that does not depend on the packet (see [`abi::Endpoint::header`]).
+fn outer(
+    written: &mut abi::Endpoint,
+    source: IpAddr,
+    destination: IpAddr,
+    endpoint: IpAddr,
+    gue_port: u16,
+) -> Option<()> {
+    let (ip_len, v6) = match (source, destination) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            written.kind = EndpointKind::Tunnel4 as u8;
+            written.header[0] = 0x45;
+            written.header[6] = 0x40; // DF
+            written.header[8] = 64;
+            written.header[9] = 17;
+            written.header[12..16].copy_from_slice(&from.octets());
+            written.header[16..20].copy_from_slice(&to.octets());
+            (20, 0)
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            written.kind = EndpointKind::Tunnel6 as u8;
+            written.header[0] = 0x60;
+            written.header[6] = 17;
+            written.header[7] = 64;
+            written.header[8..24].copy_from_slice(&from.octets());
+            written.header[24..40].copy_from_slice(&to.octets());
+            (40, 2)
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
+    };
+    if v6 == 0 {
+        written.checksum = sum(&written.header[..20]);
+    }
+    written.header[ip_len + 2..ip_len + 4].copy_from_slice(&gue_port.to_be_bytes());
+    let gue = ip_len + 8;
+    let mut end = gue + 4;
+    if endpoint != destination {
+        let private = end;
+        let len = match endpoint {
+            IpAddr::V4(address) => {
+                written.header[private + 4..private + 8].copy_from_slice(&address.octets());
+                8
+            }
+            IpAddr::V6(address) => {
+                written.header[private + 4..private + 20].copy_from_slice(&address.octets());
+                20
+            }
+        };
+        written.header[private] = 1;
+        written.header[private + 3] = u8::from(endpoint.is_ipv6()) | v6;
+        written.header[gue] = (len / 4) as u8;
+        end += len;
+    }
+    written.header_len = end as u8;
+    Some(())
+}
+
+/// Ones'-complement sum of little-endian words, folded, not inverted.
+fn sum(bytes: &[u8]) -> u32 {
+    let mut sum: u32 =
+        bytes.chunks(2).map(|pair| u32::from(u16::from_le_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum
+}
+
+pub(super) fn encode_delivery(delivery: &LocalDelivery) -> Delivery {
+    match delivery {
+        LocalDelivery::Local => Delivery { mode: DeliveryMode::Local as u8, ..Delivery::default() },
+        LocalDelivery::Veth { ifindex, mac, mtu } => Delivery {
+            mac: mac.map_or([0; 6], |mac| mac.0),
+            mode: DeliveryMode::Veth as u8,
+            reserved: 0,
+            ifindex: *ifindex,
+            mtu: *mtu,
+        },
+        LocalDelivery::None => Delivery::default(),
+    }
+}
+
+/// Reads an endpoint. `key` tells what a next hop stands for. `None`: not a valid endpoint.
+pub(super) fn decode(written: &abi::Endpoint, key: impl Fn(u32) -> Option<NextHopKey>) -> Option<EndpointState> {
+    let bytes = |from: usize| -> [u8; 16] { std::array::from_fn(|i| written.header[from + i]) };
+    let v4 = |from: usize| IpAddr::from(std::array::from_fn::<u8, 4, _>(|i| written.header[from + i]));
+    let path = match written.kind {
+        kind if kind == EndpointKind::Unreachable as u8 => {
+            Path::Unreachable { destination: Address::from_bytes(bytes(0)).to_ip() }
+        }
+        kind if kind == EndpointKind::Tunnel4 as u8 => {
+            Path::Tunnel { source: v4(12), destination: v4(16), next_hop: key(written.next_hop)? }
+        }
+        kind if kind == EndpointKind::Tunnel6 as u8 => Path::Tunnel {
+            source: IpAddr::from(bytes(8)),
+            destination: IpAddr::from(bytes(24)),
+            next_hop: key(written.next_hop)?,
+        },
+        kind if kind == EndpointKind::Local as u8 => Path::Local(decode_delivery(&written.delivery)?),
+        _ => return None,
+    };
+    Some(EndpointState { address: Address::from_bytes(written.address).to_ip(), path })
+}
+
+fn decode_delivery(delivery: &Delivery) -> Option<LocalDelivery> {
+    match delivery.mode {
+        mode if mode == DeliveryMode::None as u8 => Some(LocalDelivery::None),
+        mode if mode == DeliveryMode::Local as u8 => Some(LocalDelivery::Local),
+        mode if mode == DeliveryMode::Veth as u8 => Some(LocalDelivery::Veth {
+            ifindex: delivery.ifindex,
+            mac: (delivery.mac != [0; 6]).then_some(Mac(delivery.mac)),
+            mtu: delivery.mtu,
+        }),
+        _ => None,
+    }
+}
+
+/// The GUE port that a tunnel's header names.
+pub(super) fn port_of(written: &abi::Endpoint) -> Option<u16> {
+    let ip_len = match written.kind {
+        kind if kind == EndpointKind::Tunnel4 as u8 => 20,
+        kind if kind == EndpointKind::Tunnel6 as u8 => 40,
+        _ => return None,
+    };
+    Some(u16::from_be_bytes([written.header[ip_len + 2], written.header[ip_len + 3]]))
+}

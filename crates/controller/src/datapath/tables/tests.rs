@@ -1,0 +1,594 @@
+//! Random sequences of operations, cut off anywhere, watched by readers.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+use guenon_ebpf::abi::{self, Address, Row};
+use guenon_ebpf::hash::{DEFAULT_KEY, Schedule};
+use proptest::prelude::*;
+
+use super::lookup::{Flow, Found, direct, find_address, find_local};
+use super::{Capacities, Grace, NoReaders, Store, Table, Tables, read_state};
+use crate::apply::{DataPath, Operation, Refusal};
+use crate::datapath::memory::Memory;
+use crate::model::{
+    Egress, EndpointState, Frontend, LocalDelivery, Mac, NextHopKey, NextHopState, Path, Protocol, ServiceName,
+    ServiceState, State,
+};
+
+const SMALL: Capacities = Capacities { services: 6, frontends: 16, endpoints: 64, row_pages: 12, locals: 64 };
+const PORT: u16 = 6080;
+
+fn open<S: Store>(store: S) -> Tables<S> {
+    Tables::open(store, Box::<NoReaders>::default(), PORT, 7)
+}
+
+fn vip(n: u8) -> IpAddr {
+    if n.is_multiple_of(2) {
+        IpAddr::from(Ipv4Addr::new(203, 0, 113, n))
+    } else {
+        IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n.into()))
+    }
+}
+
+fn hop_key(n: u8) -> NextHopKey {
+    NextHopKey { interface: format!("eth{n}"), gateway: IpAddr::from([10, 0, 0, n]) }
+}
+
+fn hop(n: u8) -> NextHopState {
+    NextHopState {
+        mac: (!n.is_multiple_of(3)).then_some(Mac([2, 0, 0, 0, 0, n])),
+        mtu: 1500 - u32::from(n),
+        egress: Egress {
+            ifindex: u32::from(n) + 2,
+            mac: Mac([2, 0, 0, 0, 1, n]),
+            mtu: 1500,
+            tags: (0..u16::from(n % 3)).map(|tag| (0x8100, tag + 5)).collect(),
+        },
+    }
+}
+
+fn endpoint(n: u8) -> EndpointState {
+    let v4 = IpAddr::from([10, 1, 0, n]);
+    let v6 = IpAddr::from(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n.into()));
+    let own6 = IpAddr::from(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xffff));
+    let own4 = IpAddr::from([10, 9, 9, 9]);
+    let tunnel = |source, destination| Path::Tunnel { source, destination, next_hop: hop_key(1 + n % 2) };
+    let (address, path) = match n % 8 {
+        0 => (v4, tunnel(own4, v4)),
+        1 => (v6, tunnel(own6, v6)),
+        2 => (v6, tunnel(own4, IpAddr::from([10, 2, 0, n]))),
+        3 => (v4, tunnel(own6, v6)),
+        4 => (v4, Path::Local(LocalDelivery::Local)),
+        5 => {
+            (v4, Path::Local(LocalDelivery::Veth { ifindex: n.into(), mac: Some(Mac([2, 0, 0, 0, 2, n])), mtu: 1400 }))
+        }
+        6 => (v6, Path::Local(LocalDelivery::None)),
+        _ => (v4, Path::Unreachable { destination: v6 }),
+    };
+    EndpointState { address, path }
+}
+
+fn service(
+    frontends: &[(u8, bool, u16)],
+    endpoints: &[u8],
+    log2: Option<u32>,
+    seed: u16,
+    client_ip: bool,
+) -> ServiceState {
+    let mut endpoints: Vec<_> = endpoints.iter().map(|n| endpoint(*n)).collect();
+    endpoints.sort_by_key(|endpoint| endpoint.address);
+    endpoints.dedup_by_key(|endpoint| endpoint.address);
+    let count = endpoints.len() as u16;
+    let rows = log2.filter(|_| count > 0).map_or(0, |log2| 1024u16 << log2);
+    let row = |n: u16| Row::new(n.wrapping_mul(seed) % count, (n ^ seed) % count);
+    ServiceState {
+        frontends: frontends
+            .iter()
+            .map(|(n, tcp, port)| Frontend {
+                vip: vip(*n),
+                protocol: if *tcp { Protocol::Tcp } else { Protocol::Udp },
+                port: *port,
+            })
+            .collect(),
+        client_ip,
+        endpoints,
+        rows: (0..rows).map(row).collect(),
+    }
+}
+
+fn services() -> impl Strategy<Value = ServiceState> {
+    let frontend = (0u8..5, any::<bool>(), 80u16..82);
+    (
+        prop::collection::vec(frontend, 0..4),
+        prop::collection::btree_set(0u8..24, 0..7),
+        prop::option::of(0u32..2),
+        0u16..4,
+        any::<bool>(),
+    )
+        .prop_map(|(frontends, endpoints, log2, seed, client_ip)| {
+            service(&frontends, &endpoints.into_iter().collect::<Vec<_>>(), log2, seed, client_ip)
+        })
+}
+
+fn operations() -> impl Strategy<Value = Operation> {
+    let name = (0u8..4).prop_map(|n| ServiceName::new("shop", format!("s{n}")));
+    prop_oneof![
+        8 => (name.clone(), services()).prop_map(|(name, state)| Operation::PutService(name, Arc::new(state))),
+        3 => name.prop_map(Operation::RemoveService),
+        2 => (0u8..6, any::<bool>()).prop_map(|(n, on)| Operation::SetOnNode(vip(n), on)),
+        1 => (10u8..13).prop_map(|n| Operation::PutTunnel(vip(n))),
+        1 => (10u8..13).prop_map(|n| Operation::RemoveTunnel(vip(n))),
+        1 => (20u8..24).prop_map(|n| Operation::PutDirector(vip(n))),
+        1 => (20u8..24).prop_map(|n| Operation::RemoveDirector(vip(n))),
+        2 => (1u8..5, 0u8..9).prop_map(|(key, n)| Operation::PutNextHop(hop_key(key), hop(n))),
+        1 => (3u8..5).prop_map(|n| Operation::RemoveNextHop(hop_key(n))),
+    ]
+}
+
+/// What must be in force after operations: the obvious way.
+#[derive(Clone, Default)]
+struct Model {
+    state: State,
+    on_node: BTreeSet<IpAddr>,
+}
+
+impl Model {
+    fn apply(&mut self, operation: &Operation) {
+        let state = &mut self.state;
+        match operation {
+            Operation::PutTunnel(address) => drop(state.tunnels.insert(*address)),
+            Operation::RemoveTunnel(address) => drop(state.tunnels.remove(address)),
+            Operation::PutDirector(address) => drop(state.directors.insert(*address)),
+            Operation::RemoveDirector(address) => drop(state.directors.remove(address)),
+            Operation::PutNextHop(key, hop) => drop(state.next_hops.insert(key.clone(), hop.clone())),
+            Operation::RemoveNextHop(key) => drop(state.next_hops.remove(key)),
+            Operation::PutService(name, service) => {
+                for other in state.services.values_mut() {
+                    if !other.frontends.is_disjoint(&service.frontends) {
+                        let mut changed = ServiceState::clone(other);
+                        changed.frontends.retain(|frontend| !service.frontends.contains(frontend));
+                        *other = Arc::new(changed);
+                    }
+                }
+                state.services.insert(name.clone(), service.clone());
+            }
+            Operation::RemoveService(name) => drop(state.services.remove(name)),
+            Operation::SetOnNode(address, true) => drop(self.on_node.insert(*address)),
+            Operation::SetOnNode(address, false) => drop(self.on_node.remove(address)),
+        }
+        let vips: BTreeSet<IpAddr> = frontends(state).keys().map(|frontend| frontend.vip).collect();
+        state.on_node = &self.on_node & &vips;
+    }
+}
+
+fn frontends(state: &State) -> BTreeMap<Frontend, ServiceName> {
+    let of = |(name, service): (&ServiceName, &Arc<ServiceState>)| {
+        service.frontends.iter().map(|frontend| (*frontend, name.clone())).collect::<Vec<_>>()
+    };
+    state.services.iter().flat_map(of).collect()
+}
+
+/// Lookups say what the state says: for the director and for the decap role.
+fn assert_lookups(store: &impl Store, state: &State) {
+    let schedule = Schedule::new(DEFAULT_KEY);
+    for (frontend, name) in frontends(state) {
+        let service = &state.services[&name];
+        for source_port in 1000..1010 {
+            let flow = flow_to(&frontend, source_port);
+            match direct(store, &schedule, &flow) {
+                Found::NoBackend { .. } => assert!(service.rows.is_empty(), "{frontend} of {name}"),
+                Found::Endpoint { row, endpoint, .. } => {
+                    let expected = &service.endpoints[usize::from(row.primary())];
+                    assert_eq!(Address::from_bytes(endpoint.address).to_ip(), expected.address);
+                    assert!(service.rows.contains(&row));
+                }
+                other @ (Found::NotAVip | Found::Tunnel | Found::NoFrontend { .. }) => {
+                    panic!("{frontend} of {name} leads to {other:?}")
+                }
+            }
+        }
+        let tag = find_address(store, Table::Addresses, Address::from_ip(frontend.vip)).unwrap();
+        assert_eq!(tag.on_node(), state.on_node.contains(&frontend.vip));
+        for endpoint in &service.endpoints {
+            let address = Address::from_ip(endpoint.address);
+            for port in [frontend.port, 0] {
+                let found = find_local(store, tag.id(), frontend.protocol, port, address);
+                match &endpoint.path {
+                    Path::Local(delivery) => {
+                        let found = found.unwrap_or_else(|| panic!("{frontend} for {}", endpoint.address));
+                        assert_eq!(found.delivery, super::header::encode_delivery(delivery));
+                        assert_eq!(found.frontend == u32::MAX, port == 0);
+                    }
+                    Path::Tunnel { .. } | Path::Unreachable { .. } => assert_eq!(found, None),
+                }
+            }
+        }
+    }
+    for n in 0..5 {
+        for port in 80..82 {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let frontend = Frontend { vip: vip(n), protocol, port };
+                if !frontends(state).contains_key(&frontend) {
+                    let found = direct(store, &schedule, &flow_to(&frontend, 1));
+                    assert!(matches!(found, Found::NotAVip | Found::NoFrontend { .. }), "{frontend}: {found:?}");
+                }
+            }
+        }
+    }
+}
+
+fn flow_to(frontend: &Frontend, source_port: u16) -> Flow {
+    Flow {
+        source: IpAddr::from([198, 51, 100, 7]),
+        destination: frontend.vip,
+        protocol: frontend.protocol,
+        source_port,
+        destination_port: frontend.port,
+    }
+}
+
+fn with_hops<S: Store>(store: S) -> (Tables<S>, Model) {
+    let (mut tables, mut model) = (open(store), Model::default());
+    for n in 1..3 {
+        let operation = Operation::PutNextHop(hop_key(n), hop(n));
+        tables.execute(&operation).unwrap();
+        model.apply(&operation);
+    }
+    (tables, model)
+}
+
+/// Memory whose writes come to nothing after some number of them: a process that was killed.
+#[derive(Clone)]
+struct Dying {
+    memory: Memory,
+    left: std::rc::Rc<Cell<u64>>,
+}
+
+impl Store for Dying {
+    fn words(&self, table: Table) -> &[AtomicU64] {
+        self.memory.words(table)
+    }
+    fn prepare(&self, table: Table, word: usize, value: u64) {
+        if let Some(left) = self.left.get().checked_sub(1) {
+            self.left.set(left);
+            self.memory.prepare(table, word, value);
+        }
+    }
+    fn publish(&self, table: Table, word: usize, value: u64) {
+        if let Some(left) = self.left.get().checked_sub(1) {
+            self.left.set(left);
+            self.memory.publish(table, word, value);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn what_is_observed_is_what_was_put(
+        steps in prop::collection::vec((operations(), any::<bool>(), prop::bool::weighted(0.1)), 1..40)
+    ) {
+        let memory = Memory::new(&SMALL);
+        let (mut tables, mut model) = with_hops(memory.clone());
+        for (operation, commit, restart) in steps {
+            match tables.execute(&operation) {
+                Ok(()) => model.apply(&operation),
+                Err(Refusal::Full { .. }) => {}
+                Err(refusal @ Refusal::Inconsistent(_)) => panic!("{refusal}"),
+            }
+            if commit {
+                tables.commit();
+            }
+            if restart {
+                tables = open(memory.clone());
+                model.on_node = model.state.on_node.clone();
+            }
+            prop_assert_eq!(&tables.observe(), &model.state);
+            assert_lookups(&memory, &model.state);
+        }
+        // All that was taken is given back.
+        for name in model.state.services.keys() {
+            tables.execute(&Operation::RemoveService(name.clone())).unwrap();
+        }
+        tables.commit();
+        tables.settle();
+        for occupancy in tables.occupancy() {
+            let left = match occupancy.map {
+                abi::map::ADDRESSES => model.state.tunnels.len(),
+                abi::map::DIRECTORS => model.state.directors.len(),
+                abi::map::NEXT_HOPS => model.state.next_hops.len(),
+                abi::map::INTERFACES => model.state.next_hops.values().map(|hop| &hop.egress).collect::<BTreeSet<_>>().len(),
+                abi::map::ENDPOINTS => 1,
+                _ => 0,
+            };
+            prop_assert_eq!(occupancy.used, left, "{}", occupancy.map);
+        }
+        prop_assert!(memory.words(Table::Frontends).iter().all(|word| word.load(Ordering::Relaxed) == 0));
+        prop_assert!(memory.words(Table::Locals).iter().all(|word| word.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn a_writer_killed_anywhere_leaves_what_the_next_one_mends(
+        before in prop::collection::vec(operations(), 0..12),
+        last in operations(),
+        left in 0u64..1400,
+        after in prop::collection::vec(operations(), 0..6),
+    ) {
+        let memory = Memory::new(&SMALL);
+        let left_cell = std::rc::Rc::new(Cell::new(u64::MAX));
+        let (mut tables, mut model) = with_hops(Dying { memory: memory.clone(), left: left_cell.clone() });
+        for operation in before {
+            if tables.execute(&operation).is_ok() {
+                model.apply(&operation);
+            }
+            tables.commit();
+        }
+        left_cell.set(left);
+        let mut then = model.clone();
+        if tables.execute(&last).is_ok() {
+            then.apply(&last);
+        }
+        drop(tables);
+
+        let mut tables = open(memory.clone());
+        let found = tables.observe();
+        for (name, service) in &found.services {
+            let part = |whole: &State| whole.services.get(name).is_some_and(|whole| {
+                whole.rows == service.rows && whole.endpoints == service.endpoints && whole.client_ip == service.client_ip
+            });
+            prop_assert!(part(&model.state) || part(&then.state), "{name} is neither old nor new");
+        }
+        let (old, new) = (frontends(&model.state), frontends(&then.state));
+        for (frontend, name) in frontends(&found) {
+            prop_assert!(old.get(&frontend) == Some(&name) || new.get(&frontend) == Some(&name), "{frontend}");
+        }
+        for (frontend, name) in &old {
+            if new.get(frontend) == Some(name) {
+                let still = frontends(&found);
+                prop_assert_eq!(still.get(frontend), Some(name), "an untouched frontend is lost");
+            }
+        }
+        assert_lookups(&memory, &found);
+
+        // The next writer brings it to what shall be, and goes on from there.
+        let mut model = then;
+        let wanted = model.clone();
+        for name in found.services.keys().filter(|name| !wanted.state.services.contains_key(name)) {
+            tables.execute(&Operation::RemoveService(name.clone())).unwrap();
+        }
+        for address in &found.tunnels - &wanted.state.tunnels {
+            tables.execute(&Operation::RemoveTunnel(address)).unwrap();
+        }
+        for address in &wanted.state.tunnels - &found.tunnels {
+            tables.execute(&Operation::PutTunnel(address)).unwrap();
+        }
+        for address in &found.directors - &wanted.state.directors {
+            tables.execute(&Operation::RemoveDirector(address)).unwrap();
+        }
+        for address in &wanted.state.directors - &found.directors {
+            tables.execute(&Operation::PutDirector(address)).unwrap();
+        }
+        for (key, hop) in &wanted.state.next_hops {
+            tables.execute(&Operation::PutNextHop(key.clone(), hop.clone())).unwrap();
+        }
+        for n in 0..6 {
+            tables.execute(&Operation::SetOnNode(vip(n), wanted.on_node.contains(&vip(n)))).unwrap();
+        }
+        for (name, service) in &wanted.state.services {
+            tables.execute(&Operation::PutService(name.clone(), service.clone())).unwrap();
+        }
+        for key in found.next_hops.keys().filter(|key| !wanted.state.next_hops.contains_key(key)) {
+            tables.execute(&Operation::RemoveNextHop(key.clone())).unwrap();
+        }
+        prop_assert_eq!(&tables.observe(), &model.state);
+        for operation in after {
+            if tables.execute(&operation).is_ok() {
+                model.apply(&operation);
+            }
+            tables.commit();
+        }
+        prop_assert_eq!(&tables.observe(), &model.state);
+        assert_lookups(&memory, &model.state);
+    }
+}
+
+/// Grace periods among threads: readers hold the lock while they look.
+struct Threads {
+    lock: Arc<RwLock<()>>,
+    asked: u64,
+}
+
+impl Grace for Threads {
+    fn request(&mut self) -> u64 {
+        drop(self.lock.write().unwrap());
+        self.asked += 1;
+        self.asked
+    }
+    fn passed(&mut self) -> u64 {
+        self.asked
+    }
+    fn wait(&mut self, _number: u64) {}
+}
+
+#[test]
+fn readers_never_miss_a_live_frontend_nor_see_a_mixture() {
+    let memory = Memory::new(&SMALL);
+    let lock = Arc::new(RwLock::new(()));
+    let mut tables = Tables::open(memory.clone(), Box::new(Threads { lock: lock.clone(), asked: 0 }), PORT, 0);
+    for n in 1..3 {
+        tables.execute(&Operation::PutNextHop(hop_key(n), hop(n))).unwrap();
+    }
+    // Even generations hold endpoints 0..4, odd ones 8..12; every row names its primary twice.
+    let generation = |n: u64| {
+        let endpoints: Vec<u8> = if n.is_multiple_of(2) { vec![0, 1, 2, 3] } else { vec![8, 9, 10, 11, 4] };
+        Arc::new(service(&[(0, true, 80), (1, true, 80)], &endpoints, Some(0), 3, false))
+    };
+    let kept = ServiceName::new("shop", "kept");
+    tables.execute(&Operation::PutService(kept.clone(), generation(0))).unwrap();
+    tables.commit();
+    let stop = AtomicBool::new(false);
+    let looked = AtomicU64::new(0);
+    let wholes = [generation(0), generation(1)];
+    std::thread::scope(|scope| {
+        for reader in 0..2u16 {
+            let (memory, lock, stop, looked, wholes) = (memory.clone(), &lock, &stop, &looked, &wholes);
+            scope.spawn(move || {
+                let schedule = Schedule::new(DEFAULT_KEY);
+                let mut port = reader;
+                while !stop.load(Ordering::Relaxed) {
+                    port = port.wrapping_add(1);
+                    let frontend = Frontend { vip: vip((port % 2) as u8), protocol: Protocol::Tcp, port: 80 };
+                    let guard = lock.read().unwrap();
+                    let found = direct(&memory, &schedule, &flow_to(&frontend, port));
+                    drop(guard);
+                    let Found::Endpoint { row, endpoint, .. } = found else { panic!("{frontend}: {found:?}") };
+                    let address = Address::from_bytes(endpoint.address).to_ip();
+                    let belongs = |whole: &Arc<ServiceState>| {
+                        whole.endpoints.get(usize::from(row.primary())).is_some_and(|e| e.address == address)
+                    };
+                    assert!(wholes.iter().any(belongs), "{address} in row {row:?}");
+                    looked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut n = 0;
+        while looked.load(Ordering::Relaxed) < 200_000 || n < 300 {
+            n += 1;
+            tables.execute(&Operation::PutService(kept.clone(), generation(n))).unwrap();
+            // Others come and go around it: same tables, same slots' neighbours.
+            let other = ServiceName::new("shop", format!("s{}", n % 3));
+            let ports: Vec<_> = (0..3).map(|k| (((n + k) % 5) as u8, k == 1, 90 + (n % 7) as u16)).collect();
+            if n % 4 == 0 {
+                tables.execute(&Operation::RemoveService(other)).unwrap();
+            } else {
+                let put = Operation::PutService(other, Arc::new(service(&ports, &[4, 5, 12], Some(0), 1, true)));
+                tables.execute(&put).unwrap();
+            }
+            tables.commit();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_change_costs_what_it_changes() {
+    let memory = Memory::new(&SMALL);
+    let (mut tables, _) = with_hops(memory.clone());
+    let name = ServiceName::new("shop", "web");
+    let put = |tables: &mut Tables<Memory>, state: ServiceState| {
+        tables.execute(&Operation::PutService(name.clone(), Arc::new(state))).unwrap();
+        tables.commit();
+    };
+    let snapshot = |memory: &Memory| -> BTreeMap<Table, Vec<u64>> {
+        let words = |table| memory.words(table).iter().map(|word| word.load(Ordering::Relaxed)).collect();
+        Table::ALL.into_iter().filter(|table| *table != Table::Meta).map(|table| (table, words(table))).collect()
+    };
+    let changed = |before: &BTreeMap<Table, Vec<u64>>, after: &BTreeMap<Table, Vec<u64>>| -> Vec<(Table, usize)> {
+        let count = |table: &Table| before[table].iter().zip(&after[table]).filter(|(a, b)| a != b).count();
+        before.keys().map(|table| (*table, count(table))).filter(|(_, count)| *count > 0).collect()
+    };
+    put(&mut tables, service(&[(0, true, 80)], &[0, 8, 5], Some(0), 3, false));
+
+    // The same again: nothing.
+    let before = snapshot(&memory);
+    put(&mut tables, service(&[(0, true, 80)], &[0, 8, 5], Some(0), 3, false));
+    assert_eq!(changed(&before, &snapshot(&memory)), []);
+
+    // Another MAC for a next hop: one word.
+    let mut gateway = hop(1);
+    gateway.mac = Some(Mac([6; 6]));
+    tables.execute(&Operation::PutNextHop(hop_key(1), gateway)).unwrap();
+    let after = snapshot(&memory);
+    assert_eq!(changed(&before, &after), [(Table::NextHops, 1)]);
+
+    // Other rows, same endpoints: the descriptor and rows.
+    put(&mut tables, service(&[(0, true, 80)], &[0, 8, 5], Some(0), 2, false));
+    let before = snapshot(&memory);
+    let tables_changed: Vec<Table> = changed(&after, &before).into_iter().map(|(table, _)| table).collect();
+    assert_eq!(tables_changed, [Table::Services, Table::Rows]);
+
+    // Another endpoint, rows that say the same: the descriptor and endpoints.
+    let mut other = service(&[(0, true, 80)], &[0, 8, 5], Some(0), 2, false);
+    let Path::Tunnel { next_hop, .. } = &mut other.endpoints[0].path else { panic!("endpoint 0 is behind a tunnel") };
+    *next_hop = hop_key(2);
+    put(&mut tables, other);
+    let tables_changed: Vec<Table> = changed(&before, &snapshot(&memory)).into_iter().map(|(table, _)| table).collect();
+    assert_eq!(tables_changed, [Table::Services, Table::Endpoints]);
+}
+
+#[test]
+fn counters_stay_with_their_endpoints() {
+    let memory = Memory::new(&SMALL);
+    let (mut tables, _) = with_hops(memory.clone());
+    let name = ServiceName::new("shop", "web");
+    let counters = |memory: &Memory| -> BTreeMap<IpAddr, u32> {
+        let schedule = Schedule::new(DEFAULT_KEY);
+        let frontend = Frontend { vip: vip(0), protocol: Protocol::Tcp, port: 80 };
+        (0..4000)
+            .filter_map(|port| match direct(memory, &schedule, &flow_to(&frontend, port)) {
+                Found::Endpoint { endpoint, .. } => {
+                    Some((Address::from_bytes(endpoint.address).to_ip(), endpoint.counter))
+                }
+                Found::NotAVip | Found::Tunnel | Found::NoFrontend { .. } | Found::NoBackend { .. } => None,
+            })
+            .collect()
+    };
+    let put = |tables: &mut Tables<Memory>, endpoints: &[u8]| {
+        let state = service(&[(0, true, 80)], endpoints, Some(0), 1, false);
+        tables.execute(&Operation::PutService(name.clone(), Arc::new(state))).unwrap();
+        tables.commit();
+        tables.settle();
+    };
+    put(&mut tables, &[0, 8, 16]);
+    let first = counters(&memory);
+    assert_eq!(first.values().collect::<BTreeSet<_>>().len(), 3);
+    put(&mut tables, &[0, 16, 3]);
+    let second = counters(&memory);
+    for n in [0, 16] {
+        let address = endpoint(n).address;
+        assert_eq!(first[&address], second[&address]);
+    }
+    let gone = first[&endpoint(8).address];
+    assert!(tables.take_released().contains(&super::Released::Endpoint(gone)));
+}
+
+#[test]
+fn a_service_that_does_not_fit_changes_nothing() {
+    let memory = Memory::new(&Capacities { row_pages: 3, ..SMALL });
+    let (mut tables, _) = with_hops(memory);
+    let put = |name: &str, log2, port| {
+        let state = service(&[(0, true, port)], &[0, 8], Some(log2), 3, false);
+        Operation::PutService(ServiceName::new("shop", name), Arc::new(state))
+    };
+    tables.execute(&put("a", 1, 80)).unwrap();
+    let before = tables.observe();
+    let refusal = tables.execute(&put("b", 1, 81)).unwrap_err();
+    assert!(matches!(refusal, Refusal::Full { map: "ROWS", needed: 2, free: 1, capacity: 3, .. }), "{refusal}");
+    assert!(refusal.to_string().contains("--max-row-pages"), "{refusal}");
+    assert_eq!(tables.observe(), before);
+    tables.execute(&put("b", 0, 81)).unwrap();
+}
+
+#[test]
+fn another_gue_port_is_written_to_tunnels_that_are_in_force() {
+    let memory = Memory::new(&SMALL);
+    let (mut tables, _) = with_hops(memory.clone());
+    let state = Arc::new(service(&[(0, true, 80)], &[0, 1, 5], Some(0), 3, false));
+    tables.execute(&Operation::PutService(ServiceName::new("shop", "web"), state)).unwrap();
+    let before = read_state(&memory);
+    drop(Tables::open(memory.clone(), Box::<NoReaders>::default(), 7000, 0));
+    assert_eq!(read_state(&memory), before);
+    let frontend = Frontend { vip: vip(0), protocol: Protocol::Tcp, port: 80 };
+    let ports: BTreeSet<u16> = (0..2000)
+        .filter_map(|port| match direct(&memory, &Schedule::new(DEFAULT_KEY), &flow_to(&frontend, port)) {
+            Found::Endpoint { endpoint, .. } => super::header::port_of(&endpoint),
+            Found::NotAVip | Found::Tunnel | Found::NoFrontend { .. } | Found::NoBackend { .. } => None,
+        })
+        .collect();
+    assert_eq!(ports, [7000].into());
+}
