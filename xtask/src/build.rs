@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
+use crate::kernels::Static;
 use crate::shell::{Cmd, cmd};
 use crate::{paths, progress};
 
@@ -25,6 +26,31 @@ pub(crate) fn guenon() -> Result<PathBuf> {
     progress::step("building guenon (the first time takes some minutes)");
     cargo(&["build", "--package", "guenon-controller", "--bin", "guenon"]).show()?;
     built(target().join("debug/guenon"))
+}
+
+/// The target that static binaries are built for: named even though it is this machine's, so that RUSTFLAGS reach
+/// neither build scripts nor procedural macros.
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds xtask, guenon and test binaries of crates/controller without any dynamic library.
+pub(crate) fn statically(tests: &[&str]) -> Result<Static> {
+    let flags = "-C target-feature=+crt-static -C strip=symbols";
+    let with_flags = |args: &[&str]| cargo(args).env("RUSTFLAGS", flags).args(["--target", TRIPLE]);
+    with_flags(&["build", "--package", "xtask", "--package", "guenon-controller", "--bins"]).show()?;
+    let dir = target().join(TRIPLE).join("debug");
+    let mut built = Static { xtask: built(dir.join("xtask"))?, guenon: built(dir.join("guenon"))?, tests: Vec::new() };
+    for test in tests {
+        let build = ["test", "--no-run", "--message-format", "json-render-diagnostics"];
+        let said = with_flags(&build).args(["--package", "guenon-controller", "--test", test]).read()?;
+        let file = said
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|message| message["target"]["name"] == **test)
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+            .with_context(|| format!("cargo did not say where it has put the test binary {test}"))?;
+        built.tests.push(((*test).to_owned(), file));
+    }
+    Ok(built)
 }
 
 /// Where cargo puts what it builds.

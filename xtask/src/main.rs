@@ -3,6 +3,7 @@
 mod build;
 mod demo;
 mod interrupt;
+mod kernels;
 mod paths;
 mod progress;
 mod setup;
@@ -31,6 +32,17 @@ enum Chore {
         #[arg(long)]
         clean: bool,
     },
+    /// Boot other kernels in QEMU and run the packet suite and a live topology there
+    Kernels {
+        /// Series such as 6.12, or `newest`; all that are supported if none is named
+        series: Vec<String>,
+        /// Look for newer kernels of each series
+        #[arg(long)]
+        update: bool,
+    },
+    /// What `kernels` runs inside a guest
+    #[command(hide = true)]
+    Guest,
     /// A small HTTP and UDP echo server that answers with its name; for topologies
     #[command(hide = true)]
     Serve {
@@ -62,6 +74,8 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Setup => setup::everything(),
         Chore::Demo { clean: true, .. } => demo::clean(),
         Chore::Demo { keep, clean: false } => demo::run(keep),
+        Chore::Kernels { series, update } => kernels::run(&series, update),
+        Chore::Guest => kernels::guest::run(),
         Chore::Serve { .. } => unreachable!("served above"),
     }
 }

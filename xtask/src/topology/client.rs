@@ -3,11 +3,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use super::netns;
+use crate::interrupt;
 
 /// How long a client waits for anything.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -28,6 +29,18 @@ impl Reply {
 /// GET.
 pub(crate) fn get(netns: &str, server: SocketAddr, path: &str) -> Result<Reply> {
     exchange(netns, server, format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", server.ip()).as_bytes())
+}
+
+/// Tries for a while: a server that has just been started may not listen yet.
+pub(crate) fn patiently<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let begin = Instant::now();
+    loop {
+        match attempt() {
+            Err(_) if begin.elapsed() < 2 * LIMIT => std::thread::sleep(Duration::from_millis(50)),
+            result => return result,
+        }
+        interrupt::check()?;
+    }
 }
 
 fn exchange(netns: &str, server: SocketAddr, request: &[u8]) -> Result<Reply> {

@@ -10,6 +10,7 @@ pub(crate) mod record;
 pub(crate) mod serve;
 mod wiring;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -76,7 +77,25 @@ impl Topology {
         for host in Host::ENDPOINTS {
             topology.serve(host)?;
         }
+        topology.check()?;
         Ok(topology)
+    }
+
+    /// Whether it is sound without Guenon: servers answer at their hosts' own addresses. What fails later is then
+    /// not the topology.
+    fn check(&self) -> Result<()> {
+        for host in Host::ENDPOINTS {
+            for address in layout::addresses(host) {
+                // The switch knows nothing of the pod's network.
+                let from = if host == Host::Pod { Host::T33 } else { Host::Client };
+                let server = SocketAddr::new(address, HTTP);
+                let answer = client::patiently(|| client::get(&self.netns(from), server, "/"))?;
+                if answer.text().trim() != host.name() {
+                    bail!("{server} should be {}, but says {:?}", host.name(), answer.text());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Name of a host's namespace.

@@ -54,9 +54,9 @@ fn lay_wire(topology: &Topology, wire: &Wire) -> Result<()> {
         Host::T22 | Host::T33 => topology.plan.underlay_mtu,
         Host::Client | Host::Switch | Host::Pod => topology.plan.client_mtu,
     };
+    // Made inside the host: an older kernel would first want its name to be free where we are.
     cmd("ip")
-        .args(["link", "add", device, "netns", &host, "type", "veth"])
-        .args(["peer", "name", port, "netns", &router])
+        .args(["-n", &host, "link", "add", device, "type", "veth", "peer", "name", port, "netns", &router])
         .run()?;
     let mut at_host = format!("link set {device} mtu {mtu} up\n");
     let mut at_router = format!("link set {port} mtu {mtu} up\n");
