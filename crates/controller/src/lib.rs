@@ -16,3 +16,4 @@ pub mod reading;
 pub mod run;
 pub mod netlink;
 pub mod source;
+pub mod table;
