@@ -73,9 +73,7 @@ mod shape {
 
     #[test]
     fn rows_are_the_least_power_of_two_of_64_an_endpoint() {
-        for (count, rows) in
-            [(1, 1024), (16, 1024), (17, 2048), (32, 2048), (33, 4096), (100, 8192)]
-        {
+        for (count, rows) in [(1, 1024), (16, 1024), (17, 2048), (32, 2048), (33, 4096), (100, 8192)] {
             assert_eq!(build(&schedule(), &equals(count)).rows.len(), rows, "{count} endpoints");
         }
     }
@@ -235,7 +233,7 @@ mod change {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(8))]
+        #![proptest_config(ProptestConfig::with_cases(16))]
 
         #[test]
         fn adding_one_of_any_weights_moves_little(weights in prop::collection::vec(1u32..=10, 2..24)) {
@@ -259,7 +257,7 @@ fn any_groups() -> impl Strategy<Value = Vec<Group>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn the_table_is_what_taking_all_pairs_in_order_of_score_gives(
