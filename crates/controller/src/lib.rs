@@ -15,5 +15,6 @@ pub mod model;
 pub mod netlink;
 pub mod reading;
 pub mod run;
+pub mod simulate;
 pub mod source;
 pub mod table;

@@ -1,0 +1,205 @@
+//! A private copy of the data path: the unmodified program on maps of its own, which the real table writer fills.
+
+use guenon_ebpf::abi::{GUE_PORT, InterfaceCounters, ROLE_DIRECTOR, Settings, TunnelTooBig};
+use guenon_ebpf::hash::{DEFAULT_KEY, Schedule};
+
+use super::attribution::Attribution;
+pub use super::outcome::{Outcome, Verdict};
+use super::outcome::{difference, reason};
+use crate::apply::{DataPath, Operation, Refusal};
+use crate::datapath::private::{self, PrivateError, PrivateMaps, PrivateProgram};
+use crate::datapath::tables::{Capacities, NoReaders, Tables};
+use crate::model::{LocalDelivery, Path, ServiceState, State};
+
+/// How the program is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// Index of the interface that it believes to be attached to.
+    pub ifindex: u32,
+    /// [`guenon_ebpf::abi::ROLE_DIRECTOR`], [`guenon_ebpf::abi::ROLE_DECAP`], or both.
+    pub roles: u8,
+    /// The hash key.
+    pub key: [u8; 16],
+    /// UDP port of GUE.
+    pub gue_port: u16,
+    /// "Packet too big" answers a second and CPU.
+    pub too_big_rate: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { ifindex: 1, roles: ROLE_DIRECTOR, key: DEFAULT_KEY, gue_port: GUE_PORT, too_big_rate: 1 << 32 }
+    }
+}
+
+/// Why a sandbox cannot be made or run.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The kernel does not play.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
+    /// The tables do not take the configuration.
+    #[error("cannot write the tables of the sandbox: {0}")]
+    Refused(#[from] Refusal),
+    /// An action that XDP does not have.
+    #[error("the program returned {0}, which is no XDP action; this is a defect in Guenon, please report it")]
+    Action(u32),
+}
+
+/// The program, its maps, and their writer.
+pub struct Sandbox {
+    program: PrivateProgram,
+    tables: Tables<PrivateMaps>,
+    attribution: Attribution,
+    counters: InterfaceCounters,
+    ifindex: u32,
+}
+
+impl Sandbox {
+    /// Loads the program and puts this configuration in force.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError`]: nothing is left behind.
+    pub fn new(state: &State, setup: &Setup) -> Result<Self, SandboxError> {
+        let Setup { ifindex, roles, key, gue_port, too_big_rate } = *setup;
+        let schedule = Schedule::new(key);
+        let settings = Settings { hash: schedule.0, ifindex, roles, gue_port, too_big_rate, ..Settings::default() };
+        let (program, maps) = private::load(settings, &capacities(state))?;
+        // Nothing runs while the tables are written: runs are calls of the same owner.
+        let tables = Tables::open(maps, Box::<NoReaders>::default(), gue_port, schedule.fingerprint());
+        let counters = program.counters()?;
+        let mut sandbox = Self { program, tables, attribution: Attribution::default(), counters, ifindex };
+        for operation in operations(state) {
+            sandbox.tables.execute(&operation)?;
+        }
+        sandbox.tables.commit();
+        sandbox.attribute()?;
+        Ok(sandbox)
+    }
+
+    /// Changes what is in force.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError`]: what was in force still is.
+    pub fn execute(&mut self, operation: &Operation) -> Result<(), SandboxError> {
+        self.tables.execute(operation)?;
+        self.tables.commit();
+        self.attribute()
+    }
+
+    /// Runs one frame through the program, and tells from the counters what became of it.
+    ///
+    /// # Errors
+    ///
+    /// [`PrivateError::Run`] for a frame that the kernel takes for no test run (too short, or too long).
+    pub fn run(&mut self, frame: &[u8]) -> Result<Outcome, SandboxError> {
+        let mut outcome = self.run_unattributed(frame)?;
+        let counted = self.attribution.read(&self.program)?;
+        outcome.frontend = counted.frontend;
+        outcome.service = counted.service;
+        outcome.endpoint = counted.endpoint;
+        if outcome.verdict == Verdict::Redirect {
+            outcome.interface = counted.interface;
+        }
+        Ok(outcome)
+    }
+
+    /// The same, but for frontend, service, endpoint and the device of a redirect: many times faster where there are many.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::run`].
+    pub fn run_unattributed(&mut self, frame: &[u8]) -> Result<Outcome, SandboxError> {
+        let (verdict, frame) = self.run_uncounted(frame)?;
+        let after = self.program.counters()?;
+        let counters = difference(&after, &self.counters);
+        self.counters = after;
+        Ok(Outcome {
+            verdict,
+            reason: reason(&counters),
+            frame,
+            interface: (verdict == Verdict::Tx).then_some(self.ifindex),
+            frontend: None,
+            service: None,
+            endpoint: None,
+            counters,
+        })
+    }
+
+    /// Verdict and frame alone; what it counted shows in [`Self::counters`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::run`].
+    pub fn run_uncounted(&mut self, frame: &[u8]) -> Result<(Verdict, Vec<u8>), SandboxError> {
+        let (action, frame) = self.program.run(frame)?;
+        Ok((Verdict::from_action(action).ok_or(SandboxError::Action(action))?, frame))
+    }
+
+    /// The interface's counters since the program was loaded, all CPUs together.
+    ///
+    /// # Errors
+    ///
+    /// [`PrivateError::Read`].
+    pub fn counters(&self) -> Result<InterfaceCounters, SandboxError> {
+        Ok(self.program.counters()?)
+    }
+
+    /// What routers said of tunnel packets since the last call.
+    pub fn tunnel_too_big(&mut self) -> Vec<TunnelTooBig> {
+        self.program.tunnel_too_big()
+    }
+
+    /// Whether this kernel knows no multi-buffer frames (before 5.18): a frame is then at most a page.
+    #[must_use]
+    pub fn is_linear(&self) -> bool {
+        self.program.is_linear()
+    }
+
+    /// The words of the tables, as the program sees them.
+    #[must_use]
+    pub fn maps(&self) -> &PrivateMaps {
+        self.tables.store()
+    }
+
+    fn attribute(&mut self) -> Result<(), SandboxError> {
+        self.attribution = Attribution::new(self.tables.store(), &self.tables.observe());
+        self.attribution.read(&self.program)?;
+        Ok(())
+    }
+}
+
+/// All that puts a configuration in force, in an order in which each step finds what it needs.
+fn operations(state: &State) -> Vec<Operation> {
+    let State { tunnels, directors, on_node, next_hops, services } = state;
+    let mut operations = Vec::new();
+    operations.extend(tunnels.iter().copied().map(Operation::PutTunnel));
+    operations.extend(directors.iter().copied().map(Operation::PutDirector));
+    operations.extend(next_hops.iter().map(|(key, hop)| Operation::PutNextHop(key.clone(), hop.clone())));
+    operations.extend(services.iter().map(|(name, service)| Operation::PutService(name.clone(), service.clone())));
+    operations.extend(on_node.iter().map(|vip| Operation::SetOnNode(*vip, true)));
+    operations
+}
+
+/// Room for the configuration twice, and for a few more of everything.
+fn capacities(state: &State) -> Capacities {
+    let sum = |count: fn(&ServiceState) -> usize| -> u32 {
+        let total: usize = state.services.values().map(|service| count(service)).sum();
+        u32::try_from(total).unwrap_or(u32::MAX / 8).saturating_mul(2).saturating_add(64)
+    };
+    Capacities {
+        services: sum(|_| 1),
+        frontends: sum(|service| service.frontends.len()),
+        endpoints: sum(|service| service.endpoints.len()),
+        row_pages: sum(|service| service.rows.len().div_ceil(1024)),
+        // Each frontend with each endpoint, and each VIP with each for fragments.
+        locals: sum(|service| {
+            let here = |path: &Path| {
+                matches!(path, Path::Local(LocalDelivery::Local | LocalDelivery::Veth { .. } | LocalDelivery::None))
+            };
+            service.frontends.len() * 2 * service.endpoints.iter().filter(|endpoint| here(&endpoint.path)).count()
+        }),
+    }
+}
