@@ -10,7 +10,7 @@ use crate::shell::{Cmd, cmd};
 use crate::{paths, progress};
 
 /// A first build takes minutes; the machine may be slow.
-const LIMIT: Duration = Duration::from_secs(45 * 60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(45 * 60);
 
 /// `cargo ...` in the clone, shown.
 pub(crate) fn cargo(args: &[&str]) -> Cmd {

@@ -8,6 +8,7 @@ mod paths;
 mod progress;
 mod setup;
 mod shell;
+mod test;
 mod topology;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,15 @@ enum Chore {
         /// Remove a kept one, or what a crash has left
         #[arg(long)]
         clean: bool,
+    },
+    /// Run every test
+    Test {
+        /// Run this step alone; may be given several times
+        #[arg(long, value_name = "STEP")]
+        only: Vec<String>,
+        /// Show the steps
+        #[arg(long)]
+        list: bool,
     },
     /// Boot other kernels in QEMU and run the packet suite and a live topology there
     Kernels {
@@ -74,6 +84,11 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Setup => setup::everything(),
         Chore::Demo { clean: true, .. } => demo::clean(),
         Chore::Demo { keep, clean: false } => demo::run(keep),
+        Chore::Test { list: true, .. } => {
+            test::list();
+            Ok(())
+        }
+        Chore::Test { only, list: false } => test::run(&only),
         Chore::Kernels { series, update } => kernels::run(&series, update),
         Chore::Guest => kernels::guest::run(),
         Chore::Serve { .. } => unreachable!("served above"),

@@ -1,7 +1,7 @@
 //! Runs commands: with a time limit, in a network namespace if wanted, with errors that show what was said.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -139,6 +139,27 @@ impl Cmd {
             bail!("`{shown}` failed ({status})");
         }
         Ok(())
+    }
+
+    /// Runs it with its output both shown and given, whatever its exit status. (stderr is shown only.)
+    pub(crate) fn tee(self) -> Result<Said> {
+        let shown = self.to_string();
+        let mut child = self.start(Stdio::null(), Stdio::piped(), Stdio::inherit())?;
+        let out = BufReader::new(child.stdout.take().context("no stdout")?);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut all = String::new();
+                for line in out.split(b'\n').map_while(Result::ok) {
+                    let line = String::from_utf8_lossy(&line);
+                    println!("{line}");
+                    all.push_str(&line);
+                    all.push('\n');
+                }
+                all
+            });
+            let status = wait(&mut child, self.limit, &shown)?;
+            Ok(Said { status, stdout: reader.join().unwrap_or_default(), stderr: String::new() })
+        })
     }
 
     /// Starts it in the background, in a process group of its own (Ctrl-C does not reach it), writing to a file.

@@ -1,0 +1,131 @@
+//! The steps of `cargo xtask test`, quick ones first.
+
+use std::ops::Add;
+
+use anyhow::{Result, bail};
+
+use super::{licences, purity};
+use crate::setup::{self, packages};
+use crate::{build, demo, kernels};
+
+/// How many tests went how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+}
+
+impl Add for Count {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
+    }
+}
+
+/// One step. An error counts as one failed test.
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) run: fn() -> Result<Count>,
+}
+
+/// All of them.
+pub(super) const STEPS: &[Step] = &[
+    Step { name: "fmt", about: "every file is formatted", run: || passes(&["fmt", "--all", "--check"]) },
+    Step {
+        name: "purity",
+        about: "convert to plan import neither kube, aya nor tokio",
+        run: || purity::check().map(one),
+    },
+    Step {
+        name: "licences",
+        about: "what is linked comes from crates.io under an allowed licence (deny.toml)",
+        run: || licences::check().map(one),
+    },
+    Step {
+        name: "clippy",
+        about: "no warnings",
+        run: || passes(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    },
+    Step { name: "doc", about: "documentation without warnings", run: doc },
+    Step { name: "unit", about: "unit, property and integration tests of all crates", run: unit },
+    Step { name: "loom", about: "the copy-on-write protocol under every interleaving", run: loom },
+    Step { name: "demo", about: "`cargo xtask demo`", run: || demo::run(false).map(one) },
+    Step { name: "kernels", about: "`cargo xtask kernels`", run: || kernels::run(&[], false).map(one) },
+];
+
+/// A step that is one test.
+fn one<T>(_: T) -> Count {
+    Count { passed: 1, failed: 0 }
+}
+
+fn passes(args: &[&str]) -> Result<Count> {
+    build::cargo(args).show().map(one)
+}
+
+fn doc() -> Result<Count> {
+    build::cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings").show().map(one)
+}
+
+fn unit() -> Result<Count> {
+    setup::programs(&[packages::DEMO, packages::READERS])?;
+    counted(build::cargo(&["test", "--workspace", "--no-fail-fast"]))
+}
+
+/// In a target directory of its own: with the flag, everything is another build.
+fn loom() -> Result<Count> {
+    let dir = build::target().join("loom");
+    counted(
+        build::cargo(&["test", "--package", "guenon-controller", "--release", "--lib", "loom"])
+            .env("RUSTFLAGS", "--cfg loom")
+            .env("CARGO_TARGET_DIR", dir),
+    )
+}
+
+/// Runs `cargo test ...` and adds up what its binaries say.
+fn counted(command: crate::shell::Cmd) -> Result<Count> {
+    let said = command.tee()?;
+    let count = said.stdout.lines().filter_map(count_of).fold(Count::default(), Add::add);
+    if !said.status.success() && count.failed == 0 {
+        bail!("cargo failed before, or beside, the tests ({})", said.status);
+    }
+    if count == Count::default() {
+        bail!("no test ran");
+    }
+    Ok(count)
+}
+
+/// `test result: ok. 8 passed; 0 failed; ...`
+fn count_of(line: &str) -> Option<Count> {
+    let mut words = line.strip_prefix("test result: ")?.split_whitespace();
+    let mut before = |word: &str| {
+        let mut last = "";
+        for next in words.by_ref() {
+            if next.trim_end_matches(';') == word {
+                return last.parse().ok();
+            }
+            last = next;
+        }
+        None
+    };
+    Some(Count { passed: before("passed")?, failed: before("failed")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_read() {
+        let line = "test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.20s";
+        assert_eq!(count_of(line), Some(Count { passed: 5, failed: 2 }));
+        assert_eq!(count_of("test shell::tests::x ... ok"), None);
+    }
+
+    #[test]
+    fn no_two_steps_have_one_name() {
+        let names: std::collections::BTreeSet<&str> = STEPS.iter().map(|step| step.name).collect();
+        assert_eq!(names.len(), STEPS.len());
+    }
+}
