@@ -1,0 +1,217 @@
+//! YAML as a tree that knows the line of every node.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use saphyr::Scalar;
+use saphyr_parser::{Event, Parser};
+
+/// Nodes of one document, aliases counted as often as they are used: more is an attack, or no manifest.
+const MOST_NODES: usize = 2_000_000;
+/// Depth of nesting.
+const MOST_DEPTH: usize = 100;
+
+/// A node and the line that it starts in, from 1.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Node<'a> {
+    pub(super) line: usize,
+    pub(super) value: Value<'a>,
+}
+
+/// What a node holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value<'a> {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    String(Cow<'a, str>),
+    List(Vec<Node<'a>>),
+    Map(Vec<Entry<'a>>),
+}
+
+/// A key and its value.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry<'a> {
+    pub(super) key: Cow<'a, str>,
+    /// The key's line.
+    pub(super) line: usize,
+    pub(super) node: Node<'a>,
+}
+
+/// Why a text is no YAML, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotYaml {
+    pub(super) line: usize,
+    pub(super) message: String,
+}
+
+impl<'a> Node<'a> {
+    /// The value of a key.
+    pub(super) fn get(&self, key: &str) -> Option<&Node<'a>> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
+            _ => None,
+        }
+    }
+
+    /// The text of a string.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The line of a field such as `spec.ports[0].port`; of what encloses it where there is no such field.
+    pub(super) fn line_of(&self, path: &str) -> usize {
+        let (mut node, mut line) = (self, self.line);
+        for step in path.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
+            let next = match &node.value {
+                Value::Map(entries) => {
+                    entries.iter().find(|entry| entry.key == step).map(|entry| (&entry.node, entry.line))
+                }
+                Value::List(items) => step.parse().ok().and_then(|i: usize| items.get(i)).map(|item| (item, item.line)),
+                _ => None,
+            };
+            let Some(found) = next else { break };
+            (node, line) = found;
+        }
+        line
+    }
+}
+
+/// Parses a text of one or more documents.
+pub(super) fn parse(text: &str) -> Result<Vec<Node<'_>>, NotYaml> {
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| NotYaml {
+            line: error.marker().line(),
+            message: format!("this is no YAML: {}; mind indentation, quotes and tabs", error.info()),
+        })?;
+        let line = span.start.line();
+        builder.take(event, line).map_err(|message| NotYaml { line, message })?;
+    }
+    Ok(builder.documents)
+}
+
+#[derive(Default)]
+struct Builder<'a> {
+    documents: Vec<Node<'a>>,
+    open: Vec<Open<'a>>,
+    anchors: HashMap<usize, Node<'a>>,
+    nodes: usize,
+}
+
+struct Open<'a> {
+    anchor: usize,
+    line: usize,
+    content: Content<'a>,
+}
+
+enum Content<'a> {
+    List(Vec<Node<'a>>),
+    Map { entries: Vec<Entry<'a>>, key: Option<(Cow<'a, str>, usize)> },
+}
+
+impl<'a> Builder<'a> {
+    fn take(&mut self, event: Event<'a>, line: usize) -> Result<(), String> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let value = match Scalar::parse_from_cow_and_metadata(text, style, tag.as_ref()) {
+                    Some(Scalar::Null) => Value::Null,
+                    Some(Scalar::Boolean(value)) => Value::Bool(value),
+                    Some(Scalar::Integer(value)) => Value::Integer(value),
+                    Some(Scalar::FloatingPoint(value)) => Value::Float(value.into_inner()),
+                    Some(Scalar::String(text)) => Value::String(text),
+                    None => return Err("the value does not fit its tag; leave out the tag".to_owned()),
+                };
+                self.put(Node { line, value }, anchor)
+            }
+            Event::SequenceStart(anchor, _) => self.open(anchor, line, Content::List(Vec::new())),
+            Event::MappingStart(anchor, _) => self.open(anchor, line, Content::Map { entries: Vec::new(), key: None }),
+            Event::SequenceEnd | Event::MappingEnd => self.close(),
+            Event::Alias(anchor) => {
+                let node =
+                    self.anchors.get(&anchor).cloned().ok_or("the alias names no finished anchor; write it out")?;
+                self.nodes += size(&node);
+                self.put(node, 0)
+            }
+            Event::DocumentEnd => {
+                self.anchors.clear();
+                Ok(())
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) => Ok(()),
+        }
+    }
+
+    fn open(&mut self, anchor: usize, line: usize, content: Content<'a>) -> Result<(), String> {
+        if self.open.len() == MOST_DEPTH {
+            return Err(format!("this is nested more than {MOST_DEPTH} deep; no manifest is"));
+        }
+        self.open.push(Open { anchor, line, content });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), String> {
+        let Some(Open { anchor, line, content }) = self.open.pop() else { return Ok(()) };
+        let value = match content {
+            Content::List(items) => Value::List(items),
+            Content::Map { entries, .. } => {
+                refuse_twins(&entries)?;
+                Value::Map(entries)
+            }
+        };
+        self.put(Node { line, value }, anchor)
+    }
+
+    fn put(&mut self, node: Node<'a>, anchor: usize) -> Result<(), String> {
+        self.nodes += 1;
+        if self.nodes > MOST_NODES {
+            return Err(format!("the document has more than {MOST_NODES} nodes; split it, or write out its aliases"));
+        }
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.open.last_mut().map(|open| &mut open.content) {
+            None => self.documents.push(node),
+            Some(Content::List(items)) => items.push(node),
+            Some(Content::Map { entries, key }) => match key.take() {
+                Some((key, line)) => entries.push(Entry { key, line, node }),
+                None => {
+                    let line = node.line;
+                    *key = Some((as_key(node.value)?, line));
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+fn as_key(value: Value<'_>) -> Result<Cow<'_, str>, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Integer(number) => Ok(number.to_string().into()),
+        Value::Bool(value) => Ok(value.to_string().into()),
+        Value::Float(number) => Ok(number.to_string().into()),
+        Value::Null | Value::List(_) | Value::Map(_) => Err("a key must be a word; quote it if it is one".to_owned()),
+    }
+}
+
+fn refuse_twins(entries: &[Entry<'_>]) -> Result<(), String> {
+    let mut seen = HashMap::with_capacity(entries.len());
+    for entry in entries {
+        if let Some(first) = seen.insert(&entry.key, entry.line) {
+            return Err(format!("`{}` is there twice, in lines {first} and {}; remove one", entry.key, entry.line));
+        }
+    }
+    Ok(())
+}
+
+fn size(node: &Node<'_>) -> usize {
+    match &node.value {
+        Value::List(items) => items.iter().map(size).sum::<usize>() + 1,
+        Value::Map(entries) => entries.iter().map(|entry| size(&entry.node)).sum::<usize>() + 1,
+        Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::String(_) => 1,
+    }
+}

@@ -1,0 +1,130 @@
+//! The second half of resolving a VirtualService: the ways from this node to its endpoints.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::issue::{Issue, Issues};
+use super::routes::Routes;
+use super::select::{Delivery, Part, Target};
+use super::uses::Uses;
+use crate::model::{EndpointState, FarEnd, LocalDelivery, Path, ProblemReason, ServiceState};
+
+/// A part of a VirtualService, as this node reaches its endpoints.
+#[derive(Debug)]
+pub(super) struct Located {
+    pub(super) state: Arc<ServiceState>,
+    pub(super) issues: Vec<Issue>,
+    pub(super) uses: Uses,
+}
+
+/// Where this node stands.
+#[derive(Debug, Default)]
+pub(super) struct Here {
+    pub(super) node: String,
+    pub(super) is_director: bool,
+    pub(super) routes: Routes,
+}
+
+/// Finds the way to each endpoint of a part.
+pub(super) fn locate(part: &Part, field: &'static str, here: &Here) -> Located {
+    let mut issues = Issues::default();
+    let vips: BTreeSet<IpAddr> = part.frontends.iter().map(|frontend| frontend.vip).collect();
+    let mut uses = Uses { vips, ..Uses::default() };
+    let mut endpoints = Vec::with_capacity(part.targets.len());
+    for target in &part.targets {
+        let path = if target.node.as_deref() == Some(here.node.as_str()) || here.routes.is_own(target.tunnel) {
+            Path::Local(deliver(target, field, here, &mut uses, &mut issues))
+        } else {
+            tunnel(target, field, here, &mut uses, &mut issues)
+        };
+        endpoints.push(EndpointState { address: target.address, path });
+    }
+    let state = ServiceState {
+        frontends: part.frontends.clone(),
+        client_ip: part.client_ip,
+        endpoints,
+        rows: Arc::clone(&part.rows),
+    };
+    Located { state: Arc::new(state), issues: issues.end(), uses }
+}
+
+fn tunnel(target: &Target, field: &'static str, here: &Here, uses: &mut Uses, issues: &mut Issues) -> Path {
+    let destination = target.tunnel;
+    let mut unreachable = |reason, why: String| {
+        // A node that is no director sends nothing there.
+        if here.is_director {
+            issues.of_endpoint(target.address, Issue::new(reason, field, why));
+        }
+        Path::Unreachable { destination }
+    };
+    let Some(source) = here.routes.source(destination) else {
+        let family = if destination.is_ipv4() { "IPv4" } else { "IPv6" };
+        let why = format!(
+            "this node has no {family} tunnel address to reach {destination} from; give it one, or name it with \
+                 --tunnel-address"
+        );
+        return unreachable(ProblemReason::NoRoute, why);
+    };
+    match here.routes.way(destination) {
+        Ok(way) => {
+            uses.next_hops.insert((way.key.clone(), way.state.mtu));
+            Path::Tunnel { source, destination, next_hop: way.key }
+        }
+        Err(why) => unreachable(ProblemReason::NoRoute, why.to_string()),
+    }
+}
+
+fn deliver(target: &Target, field: &'static str, here: &Here, uses: &mut Uses, issues: &mut Issues) -> LocalDelivery {
+    if here.routes.is_own(target.tunnel) {
+        uses.tunnels.insert(target.tunnel);
+    }
+    match target.delivery {
+        Delivery::Local => {
+            if target.serving {
+                uses.loopback.extend(&uses.vips);
+            }
+            LocalDelivery::Local
+        }
+        Delivery::Veth => match veth(target.address, here, uses) {
+            Ok(delivery) => delivery,
+            Err((reason, why)) => {
+                issues.of_endpoint(target.address, Issue::new(reason, field, why));
+                LocalDelivery::None
+            }
+        },
+    }
+}
+
+fn veth(address: IpAddr, here: &Here, uses: &mut Uses) -> Result<LocalDelivery, (ProblemReason, String)> {
+    let no_route = || {
+        let why = format!("delivery Veth needs a route to it on this node; add one: `ip route add {address} dev VETH`");
+        (ProblemReason::NoRoute, why)
+    };
+    let entry = here.routes.entry(address).ok_or_else(no_route)?;
+    let name = &entry.interface;
+    let Some(interface) = here.routes.interface(name) else {
+        let why = format!("its route leads to {name}, which is not there; see `ip link`");
+        return Err((ProblemReason::Interface, why));
+    };
+    uses.veths.insert((name.clone(), entry.via.unwrap_or(address)));
+    match &interface.far_end {
+        Some(FarEnd::Ready) => {}
+        Some(FarEnd::Refused(why)) => {
+            let why = format!("no program can be put on the far end of {name}, without which frames are lost: {why}");
+            return Err((ProblemReason::DeliveryMismatch, why));
+        }
+        None => {
+            let why = format!(
+                "delivery Veth hands packets to a veth, but its route leads to {name}, which is none, or whose \
+                     far end has no program yet; route it to the endpoint's veth: `ip route replace {address} dev VETH`"
+            );
+            return Err((ProblemReason::DeliveryMismatch, why));
+        }
+    }
+    Ok(LocalDelivery::Veth {
+        ifindex: interface.index,
+        mac: here.routes.neighbour(name, entry.via.unwrap_or(address)),
+        mtu: entry.mtu.min(interface.mtu),
+    })
+}

@@ -1,0 +1,49 @@
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::Resolver;
+
+/// What the agent must do on this node so that the state works.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Neighbours whose MACs packets are sent to; those not resolved should be asked for.
+    pub neighbours: BTreeSet<Neighbour>,
+    /// VIPs that belong on this node's loopback: an endpoint that serves (is ready, or keeps its flows while it
+    /// drains) is delivered `Local` here.
+    pub loopback: BTreeSet<IpAddr>,
+    /// Interfaces that packets for endpoints of delivery `Veth` are redirected to: their far ends need a program.
+    pub far_ends: BTreeSet<String>,
+}
+
+/// A neighbour that packets are sent to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Neighbour {
+    /// Name of the interface (for a VLAN, that of the VLAN device).
+    pub interface: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Whether its MAC is known.
+    pub resolved: bool,
+}
+
+impl Resolver {
+    /// What the agent must do on this node so that the state works.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        let next_hops = self.state.next_hops.iter().map(|(key, state)| Neighbour {
+            interface: key.interface.clone(),
+            address: key.gateway,
+            resolved: state.mac.is_some(),
+        });
+        let veths = self.uses.veths.keys().map(|(interface, address)| Neighbour {
+            interface: interface.clone(),
+            address: *address,
+            resolved: self.here.routes.neighbour(interface, *address).is_some(),
+        });
+        Needs {
+            neighbours: next_hops.chain(veths).collect(),
+            loopback: self.uses.loopback.keys().copied().collect(),
+            far_ends: self.uses.veths.keys().map(|(interface, _)| interface.clone()).collect(),
+        }
+    }
+}
