@@ -20,5 +20,6 @@ pub mod reading;
 pub mod resolve;
 pub mod run;
 pub mod simulate;
+pub mod node;
 pub mod source;
 pub mod table;

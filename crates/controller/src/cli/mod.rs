@@ -6,6 +6,7 @@ mod options;
 mod pass;
 mod reference;
 mod status;
+mod view;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ pub struct Cli {
 enum Command {
     Agent(Box<agent::Args>),
     Status(status::Args),
+    View(view::Args),
     Detach(detach::Args),
     #[command(hide = true)]
     Pass(pass::Args),
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Agent(args) => agent::run(*args),
         Command::Status(args) => status::run(args),
+        Command::View(args) => view::run(args),
         Command::Detach(args) => detach::run(args),
         Command::Pass(args) => pass::run(args),
         Command::Reference(args) => reference::run(args),

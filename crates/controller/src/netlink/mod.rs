@@ -9,6 +9,7 @@
 mod ask;
 mod compose;
 mod connection;
+mod kernel;
 mod monitor;
 mod namespace;
 mod parse;
@@ -16,7 +17,7 @@ mod read;
 mod routes;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use ask::{Ask, Asker};
 pub use compose::{
@@ -25,6 +26,6 @@ pub use compose::{
 };
 pub use connection::{Connection, NetlinkError};
 pub use monitor::{Monitor, MonitorCounters};
-pub use namespace::{NamespaceError, find_peer, inside};
-pub use read::{read, read_links};
+pub use namespace::{NamespaceError, Namespaces, Peer, inside};
+pub use read::{read, read_addresses, read_links};
 pub use tables::{Address, Link, Neighbour, NeighbourState, Route, RouteKind, Rule, Tables, VlanTag};

@@ -1,5 +1,6 @@
 //! Other network namespaces: entering them, and finding the one that holds a veth's far end.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -85,34 +86,57 @@ pub struct Peer {
     pub index: u32,
 }
 
-/// Finds the namespace that holds the far end of a veth, among the files of a directory (`/run/netns`).
-///
-/// # Errors
-///
-/// [`NamespaceError`].
-pub fn find_peer(connection: &mut Connection, link: &Link, directory: &Path) -> Result<Peer, NamespaceError> {
-    let (true, Some(index)) = (link.is_veth(), link.lower) else {
-        return Err(NamespaceError::NoVeth(link.name.clone()));
-    };
-    let Some(wanted) = link.peer_namespace else {
-        let path = PathBuf::from("/proc/thread-self/ns/net");
-        let namespace = open(&path)?;
-        return Ok(Peer { path, namespace, index });
-    };
-    let unreadable = |error| NamespaceError::Unreadable { path: directory.to_owned(), error };
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(directory).map_err(unreadable)? {
-        paths.push(entry.map_err(unreadable)?.path());
-    }
-    paths.sort();
-    for path in paths {
-        // A namespace may end while we look.
-        let Ok(namespace) = open(&path) else { continue };
-        if namespace_id(connection, namespace.as_fd())? == Some(wanted) {
-            return Ok(Peer { path, namespace, index });
+/// The namespaces that a directory (`/run/netns`) holds files of, by the ids that the connection's namespace
+/// knows them by.
+#[derive(Debug)]
+pub struct Namespaces {
+    directory: PathBuf,
+    paths: BTreeMap<i32, PathBuf>,
+}
+
+impl Namespaces {
+    /// Looks at each file of the directory.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read, or the kernel not asked.
+    pub fn scan(connection: &mut Connection, directory: &Path) -> Result<Self, NamespaceError> {
+        let unreadable = |error| NamespaceError::Unreadable { path: directory.to_owned(), error };
+        let mut files = Vec::new();
+        for entry in fs::read_dir(directory).map_err(unreadable)? {
+            files.push(entry.map_err(unreadable)?.path());
         }
+        files.sort();
+        let mut paths = BTreeMap::new();
+        for path in files {
+            // A namespace may end while we look.
+            let Ok(namespace) = open(&path) else { continue };
+            if let Some(id) = namespace_id(connection, namespace.as_fd())? {
+                paths.entry(id).or_insert(path);
+            }
+        }
+        Ok(Self { directory: directory.to_owned(), paths })
     }
-    Err(NamespaceError::NotFound { link: link.name.clone(), directory: directory.to_owned() })
+
+    /// Finds the far end of a veth.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError`].
+    pub fn find_peer(&self, link: &Link) -> Result<Peer, NamespaceError> {
+        let (true, Some(index)) = (link.is_veth(), link.lower) else {
+            return Err(NamespaceError::NoVeth(link.name.clone()));
+        };
+        let own = PathBuf::from("/proc/thread-self/ns/net");
+        let path = match link.peer_namespace {
+            None => own,
+            Some(id) => self.paths.get(&id).cloned().ok_or_else(|| NamespaceError::NotFound {
+                link: link.name.clone(),
+                directory: self.directory.clone(),
+            })?,
+        };
+        Ok(Peer { namespace: open(&path)?, path, index })
+    }
 }
 
 fn open(path: &Path) -> Result<File, NamespaceError> {

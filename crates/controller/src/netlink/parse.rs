@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{
-    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState as Nud,
@@ -43,6 +43,11 @@ pub(super) fn link(message: LinkMessage) -> Link {
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Link(index) if index != 0 => link.lower = Some(index),
             LinkAttribute::LinkNetNsId(id) if id >= 0 => link.peer_namespace = Some(id),
+            LinkAttribute::Xdp(xdp) => {
+                link.has_xdp = xdp.iter().any(
+                    |attribute| matches!(attribute, LinkXdp::Attached(attached) if *attached != XdpAttached::None),
+                );
+            }
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     match info {

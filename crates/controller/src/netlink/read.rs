@@ -52,7 +52,11 @@ pub fn read_links(connection: &mut Connection) -> Result<BTreeMap<u32, Link>, Ne
 }
 
 /// All addresses, in the kernel's order.
-pub(super) fn read_addresses(connection: &mut Connection) -> Result<Vec<Address>, NetlinkError> {
+///
+/// # Errors
+///
+/// [`NetlinkError`].
+pub fn read_addresses(connection: &mut Connection) -> Result<Vec<Address>, NetlinkError> {
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     connection.dump("list addresses", request, |addresses: &mut Vec<_>, message| {
         if let RouteNetlinkMessage::NewAddress(message) = message {

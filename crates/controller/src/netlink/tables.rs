@@ -51,6 +51,8 @@ pub struct Link {
     pub lower: Option<u32>,
     /// Id of the namespace that [`Link::lower`] is in; `None` = this one.
     pub peer_namespace: Option<i32>,
+    /// Whether an XDP program is attached.
+    pub has_xdp: bool,
     /// Tag of a VLAN device.
     pub vlan: Option<VlanTag>,
 }

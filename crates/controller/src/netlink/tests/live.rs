@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::net::{Net, wait_for};
 use crate::model::{Mac, NodeView, Role};
 use crate::netlink::{
-    Connection, Interest, Monitor, NeighbourState, ViewOptions, compose, find_peer, read, read_links,
+    Connection, Interest, Monitor, Namespaces, NeighbourState, ViewOptions, compose, read, read_links,
 };
 
 const NODE_MAC: &str = "02:00:00:00:00:16";
@@ -209,14 +209,18 @@ fn the_far_end_of_a_veth_is_found_by_its_namespace() {
         let links = read_links(&mut connection).unwrap();
         let named = |name: &str| links.values().find(|link| link.name == name).unwrap();
         let directory = std::path::Path::new("/run/netns");
-        let near = find_peer(&mut connection, named("near"), directory).unwrap();
+        let namespaces = Namespaces::scan(&mut connection, directory).unwrap();
+        let near = namespaces.find_peer(named("near")).unwrap();
         assert_eq!(near.index, named("far").index, "the same namespace");
-        let refusal = find_peer(&mut connection, named("lo"), directory).unwrap_err();
+        let refusal = namespaces.find_peer(named("lo")).unwrap_err();
         assert_eq!(refusal.to_string(), "`lo` is no veth: it has no far end");
         let empty = tempfile::tempdir().unwrap();
-        let refusal = find_peer(&mut connection, named("eth0"), empty.path()).unwrap_err();
+        let none = Namespaces::scan(&mut connection, empty.path()).unwrap();
+        let refusal = none.find_peer(named("eth0")).unwrap_err();
         assert!(refusal.to_string().contains("--netns-dir"), "{refusal}");
-        find_peer(&mut connection, named("eth0"), directory).unwrap()
+        let refusal = Namespaces::scan(&mut connection, &empty.path().join("nowhere")).unwrap_err();
+        assert!(refusal.to_string().contains("--netns-dir"), "{refusal}");
+        namespaces.find_peer(named("eth0")).unwrap()
     });
     assert_eq!(peer.path, bed.gateway.path());
     assert_eq!(peer.index, bed.gateway.index("gw"));
