@@ -4,6 +4,7 @@ mod build;
 mod demo;
 mod interrupt;
 mod kernels;
+mod live;
 mod paths;
 mod progress;
 mod setup;

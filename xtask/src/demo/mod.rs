@@ -61,12 +61,11 @@ pub(crate) fn up(plan: Plan) -> Result<Topology> {
     progress::step("laying out client - switch - t22, t33, t33-pod in network namespaces");
     let mut topology = Topology::build(plan)?;
     progress::step("starting an agent on t22 and one on t33");
-    let mut agents = Vec::new();
     for host in Host::NODES {
-        agents.push((host, topology.start_agent(host)?));
+        topology.start_agent(host)?;
     }
-    for (host, agent) in &mut agents {
-        topology.wait_ready(*host, agent)?;
+    for host in Host::NODES {
+        topology.wait_ready(host)?;
     }
     Ok(topology)
 }

@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use super::TESTS_LIMIT;
+use super::{TESTS_LIMIT, peers};
 use crate::shell::cmd;
-use crate::topology::{Plan, Topology};
+use crate::topology::layout::Host;
+use crate::topology::{Cards, Plan, Topology};
+use crate::{demo, live};
 
 /// Begins each line of a report.
 const MARK: &str = "GUEST: ";
 const MANIFESTS: &str = "/test/manifests";
-const GUENON: &str = "/test/guenon";
+pub(super) const GUENON: &str = "/test/guenon";
 const TESTS: &str = "/test/tests";
 
 /// Gives what there is to say about it.
@@ -19,7 +21,16 @@ type Check = fn() -> Result<String>;
 
 /// Runs every check, goes on after a failure.
 pub(crate) fn run() -> Result<()> {
-    let checks: [(&str, Check); 2] = [("wires", wires), ("packet tests", packet_tests)];
+    let checks: [(&str, Check); 7] = [
+        ("wires", wires),
+        ("the kernel's GUE to itself", peers::kernel_to_kernel),
+        ("packet tests", packet_tests),
+        ("director to the kernel's GUE", peers::director_to_kernel),
+        ("the kernel's GUE to decap", peers::kernel_to_decap),
+        ("live over veth", over_veth),
+        // Last: its network cards come back under other names.
+        ("live over virtio_net", over_virtio),
+    ];
     let mut failed = 0;
     for (name, check) in checks {
         match check() {
@@ -64,4 +75,30 @@ fn packet_tests() -> Result<String> {
         passed.push(format!("{name} {}", verdict.trim_start_matches("test result: ")));
     }
     Ok(passed.join(", "))
+}
+
+/// Scenarios of the live tests, over veths.
+fn over_veth() -> Result<String> {
+    let scenarios: Vec<_> = live::SCENARIOS.iter().filter(|scenario| scenario.in_guests).collect();
+    let ground = live::Ground { guenon: GUENON.into(), manifests: MANIFESTS.into() };
+    for scenario in &scenarios {
+        scenario.run(&ground).with_context(|| scenario.name)?;
+    }
+    Ok(format!("{} scenarios ok", scenarios.len()))
+}
+
+/// Both nodes on virtio_net cards. The first two are wired to each other by QEMU, and so are the others.
+fn over_virtio() -> Result<String> {
+    let cards =
+        |host, at_host: &str, at_router: &str| Cards { host, at_host: at_host.into(), at_router: at_router.into() };
+    let mut plan = Plan::new("virtio", Path::new(GUENON), Path::new(MANIFESTS));
+    plan.cards = vec![cards(Host::T22, "eth0", "eth1"), cards(Host::T33, "eth2", "eth3")];
+    let mut topology = demo::up(plan)?;
+    live::answers(&mut topology)?;
+    let modes: Vec<String> = Host::NODES
+        .iter()
+        .map(|&host| Ok(format!("{} {}", host.name(), topology.xdp_mode(host)?)))
+        .collect::<Result<_>>()?;
+    topology.remove()?;
+    Ok(format!("ok ({})", modes.join(", ")))
 }

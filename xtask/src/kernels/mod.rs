@@ -4,6 +4,7 @@ mod cpio;
 mod fetch;
 pub(crate) mod guest;
 mod initramfs;
+mod peers;
 mod qemu;
 
 use std::path::{Path, PathBuf};
@@ -107,18 +108,24 @@ fn test(kernel: &Kernel, payload: &[Payload], out: &Path) -> Result<Vec<String>>
     }
 }
 
+/// A table of what was reported; below it, how kernels failed.
 fn summary(results: &[(&Kernel, Result<Vec<String>>)]) -> String {
-    let rows: Vec<Vec<String>> = results
-        .iter()
-        .map(|(kernel, result)| {
-            let said = match result {
-                Ok(lines) => lines.join("; "),
-                Err(error) => format!("FAILED: {error:#}"),
-            };
-            vec![kernel.series.clone(), kernel.release.clone(), said]
-        })
-        .collect();
-    progress::table(&["series", "release", ""], &rows)
+    let mut rows = Vec::new();
+    let mut failures = String::new();
+    for (kernel, result) in results {
+        let said = match result {
+            Ok(lines) => lines.clone(),
+            Err(error) => {
+                failures.push_str(&format!("\n{} failed: {error:#}\n", kernel.release));
+                vec!["FAILED".to_owned()]
+            }
+        };
+        for (number, line) in said.into_iter().enumerate() {
+            let first = |text: &str| if number == 0 { text.to_owned() } else { String::new() };
+            rows.push(vec![first(&kernel.series), first(&kernel.release), line]);
+        }
+    }
+    format!("{}\n{failures}", progress::table(&["series", "release", ""], &rows))
 }
 
 /// What was built for the guests.

@@ -27,19 +27,7 @@ pub(super) fn boot(kernel: &Kernel, initramfs: &Path, console: &Path) -> Result<
         .args(["-accel", "tcg,thread=single", "-cpu", "max", "-M", "q35", "-smp", "2"])
         .args(["-m", &MEMORY_MB.to_string()])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", &serial])
-        // Two network cards on one hub: what one sends, the other receives.
-        .args([
-            "-netdev",
-            "hubport,id=n0,hubid=0",
-            "-device",
-            "virtio-net-pci,netdev=n0,romfile=,mac=02:00:00:00:00:a0",
-        ])
-        .args([
-            "-netdev",
-            "hubport,id=n1,hubid=0",
-            "-device",
-            "virtio-net-pci,netdev=n1,romfile=,mac=02:00:00:00:00:a1",
-        ])
+        .args(cards())
         .arg("-kernel")
         .arg(kernel.image()?)
         .arg("-initrd")
@@ -60,6 +48,17 @@ pub(super) fn boot(kernel: &Kernel, initramfs: &Path, console: &Path) -> Result<
         crate::interrupt::check()?;
     }
     Ok(Outcome { status, console: text })
+}
+
+/// Four network cards on two hubs: what the first sends, the second receives; and so for the others.
+fn cards() -> Vec<String> {
+    (0..4)
+        .flat_map(|card| {
+            let hub = card / 2;
+            let device = format!("virtio-net-pci,netdev=n{card},romfile=,mac=02:00:00:00:00:a{card}");
+            ["-netdev".into(), format!("hubport,id=n{card},hubid={hub}"), "-device".into(), device]
+        })
+        .collect()
 }
 
 /// Boots; once more if the guest came to no end, which happens to an emulator on a busy machine.

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::{licences, purity};
 use crate::setup::{self, packages};
-use crate::{build, demo, kernels};
+use crate::{build, demo, kernels, live};
 
 /// How many tests went how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "doc", about: "documentation without warnings", run: doc },
     Step { name: "unit", about: "unit, property and integration tests of all crates", run: unit },
     Step { name: "loom", about: "the copy-on-write protocol under every interleaving", run: loom },
+    Step { name: "live", about: "scenarios on the demo's topology, with real agents and traffic", run: live::run },
     Step { name: "demo", about: "`cargo xtask demo`", run: || demo::run(false).map(one) },
     Step { name: "kernels", about: "`cargo xtask kernels`", run: || kernels::run(&[], false).map(one) },
 ];

@@ -15,7 +15,7 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 
 impl Topology {
     /// Starts the agent of a node. Directors are told, so that no Node manifest is needed.
-    pub(crate) fn start_agent(&mut self, host: Host) -> Result<Child> {
+    pub(crate) fn start_agent(&mut self, host: Host) -> Result<()> {
         let mut command = self
             .guenon(host, "agent")
             .arg("--state-dir")
@@ -26,7 +26,14 @@ impl Topology {
         for director in addresses(Host::T22) {
             command = command.args(["--director", &director.to_string()]);
         }
-        self.start(command, &format!("agent-{}", host.name()))
+        let agent = self.start(command, &format!("agent-{}", host.name()))?;
+        self.agents.insert(host, agent);
+        Ok(())
+    }
+
+    /// The running agent of a node, to be ended by whoever takes it.
+    pub(crate) fn agent(&mut self, host: Host) -> Result<Child> {
+        self.agents.remove(&host).with_context(|| format!("no agent runs on {}", host.name()))
     }
 
     /// `guenon SUBCOMMAND` on a node, on that node's pins.
@@ -44,11 +51,12 @@ impl Topology {
     }
 
     /// Waits until a node's agent says that its first revision is in force.
-    pub(crate) fn wait_ready(&self, host: Host, agent: &mut Child) -> Result<()> {
+    pub(crate) fn wait_ready(&mut self, host: Host) -> Result<()> {
         let begin = Instant::now();
         let mut last = String::new();
         while begin.elapsed() < READY_LIMIT {
             interrupt::check()?;
+            let agent = self.agents.get_mut(&host).with_context(|| format!("no agent runs on {}", host.name()))?;
             if let Some(status) = agent.try_wait().context("cannot wait for an agent")? {
                 bail!("the agent of {} ended ({status}):\n{}", host.name(), self.log_tail(host));
             }

@@ -31,6 +31,12 @@ pub(crate) fn get(netns: &str, server: SocketAddr, path: &str) -> Result<Reply> 
     exchange(netns, server, format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", server.ip()).as_bytes())
 }
 
+/// POST.
+pub(crate) fn post(netns: &str, server: SocketAddr, path: &str, body: &[u8]) -> Result<Reply> {
+    let head = format!("POST {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: {}\r\n\r\n", server.ip(), body.len());
+    exchange(netns, server, &[head.as_bytes(), body].concat())
+}
+
 /// Tries for a while: a server that has just been started may not listen yet.
 pub(crate) fn patiently<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let begin = Instant::now();

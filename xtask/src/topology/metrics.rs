@@ -24,6 +24,17 @@ impl Topology {
         }
         parse(&reply.text())
     }
+
+    /// How the program is attached on a node: native or generic.
+    pub(crate) fn xdp_mode(&self, host: Host) -> Result<String> {
+        let modes = sums(&self.metrics(host)?, "guenon_interface_info", "mode");
+        Ok(modes.into_iter().filter(|(_, count)| *count > 0.0).map(|(mode, _)| mode).collect::<Vec<_>>().join("+"))
+    }
+
+    /// The same; `None` if that node's agent was ended on purpose.
+    pub(crate) fn metrics_if_up(&self, host: Host) -> Result<Option<Vec<Sample>>> {
+        if self.agents.contains_key(&host) { self.metrics(host).map(Some) } else { Ok(None) }
+    }
 }
 
 /// Sums of a metric by the value of one label; zero sums are there too.

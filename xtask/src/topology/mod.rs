@@ -6,18 +6,21 @@ pub(crate) mod layout;
 pub(crate) mod metrics;
 pub(crate) mod netns;
 mod pass;
+pub(crate) mod ping;
 pub(crate) mod record;
 pub(crate) mod serve;
 mod wiring;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 
 use anyhow::{Context, Result, bail};
 
 use crate::interrupt;
 use crate::shell::{Cmd, cmd};
-use layout::{ECHO, HTTP, Host, VIP4, VIP6};
+use layout::{ECHO, HTTP, Host, VIP4, VIP6, Wire};
 use record::Record;
 
 /// What to build.
@@ -31,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) client_mtu: u32,
     /// MTU between the nodes. Lesson 12: 52 bytes more than a client's, or clients must be told to send less.
     pub(crate) underlay_mtu: u32,
+    /// Network cards to use in place of a veth.
+    pub(crate) cards: Vec<Cards>,
     /// The `guenon` to run.
     pub(crate) guenon: PathBuf,
     /// The manifests that agents read; copied, so that a test may change its own.
@@ -45,16 +50,29 @@ impl Plan {
             prefix: format!("{name}-"),
             client_mtu: 1500,
             underlay_mtu: 1600,
+            cards: Vec::new(),
             guenon: guenon.to_owned(),
             manifests: manifests.to_owned(),
         }
     }
 }
 
+/// Two devices that are wired to each other already.
+#[derive(Clone, Debug)]
+pub(crate) struct Cards {
+    /// Whose wire they make.
+    pub(crate) host: Host,
+    /// Name of the one for the host, where we are.
+    pub(crate) at_host: String,
+    /// Name of the one for its router.
+    pub(crate) at_router: String,
+}
+
 /// A topology that is there. Dropping it removes it, unless it is kept.
 pub(crate) struct Topology {
     pub(crate) plan: Plan,
     record: Record,
+    agents: BTreeMap<Host, Child>,
     kept: bool,
 }
 
@@ -62,7 +80,7 @@ impl Topology {
     /// Lays it out: namespaces, links, routes, servers; no agents yet.
     pub(crate) fn build(plan: Plan) -> Result<Self> {
         let record = Record::begin(&plan.name)?;
-        let mut topology = Self { plan, record, kept: false };
+        let mut topology = Self { plan, record, agents: BTreeMap::new(), kept: false };
         topology.copy_manifests()?;
         for host in Host::ALL {
             interrupt::check()?;
@@ -103,6 +121,16 @@ impl Topology {
         format!("{}{}", self.plan.prefix, host.name())
     }
 
+    /// Makes a link anew whose device was deleted.
+    pub(crate) fn rewire(&self, wire: &Wire) -> Result<()> {
+        wiring::lay_wire(self, wire)
+    }
+
+    /// Gives a host its addresses and routes again, after its device was down.
+    pub(crate) fn readdress(&self, wire: &Wire) -> Result<()> {
+        wiring::address(self, wire)
+    }
+
     /// A command inside a host.
     pub(crate) fn at(&self, host: Host, program: &str) -> Cmd {
         cmd(program).netns(&self.netns(host))
@@ -124,7 +152,7 @@ impl Topology {
     }
 
     /// Starts a process that ends with the topology; its output goes to `LABEL.log` in the topology's directory.
-    pub(crate) fn start(&mut self, command: Cmd, label: &str) -> Result<std::process::Child> {
+    pub(crate) fn start(&mut self, command: Cmd, label: &str) -> Result<Child> {
         let child = command.background(&self.log(label))?;
         self.record.process(child.id())?;
         Ok(child)

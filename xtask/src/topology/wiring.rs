@@ -6,13 +6,16 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 
 use super::layout::{Host, VIP4, VIP6, WIRES, Wire, addresses};
-use super::{Topology, netns, pass};
+use super::{Cards, Topology, netns, pass};
 use crate::shell::cmd;
 
 const BPFFS: &str = "/sys/fs/bpf";
 
 /// Lays every wire and route.
 pub(super) fn lay(topology: &Topology) -> Result<()> {
+    mount_bpffs()?;
+    let pins = topology.pins();
+    std::fs::create_dir_all(&pins).with_context(|| format!("cannot create {}", pins.display()))?;
     for host in Host::ALL {
         // Before there is any device, so that devices begin with these.
         sysctls(topology, host)?;
@@ -21,54 +24,81 @@ pub(super) fn lay(topology: &Topology) -> Result<()> {
     for wire in &WIRES {
         lay_wire(topology, wire)?;
     }
-    let mut routes = String::new();
-    for vip in [VIP4, VIP6] {
-        for t22 in addresses(Host::T22).filter(|a| a.is_ipv4() == vip.is_ipv4()) {
-            routes.push_str(&format!("route add {vip} via {t22}\n"));
-        }
-    }
-    ip(topology, Host::Switch, &routes)?;
-
     // The duty of an endpoint in a namespace of its own: the VIP is its own too, on its loopback.
     ip(topology, Host::Pod, &format!("addr add {VIP4}/32 dev lo\naddr add {VIP6}/128 dev lo nodad\n"))?;
-
-    mount_bpffs()?;
-    let pins = topology.pins();
-    std::fs::create_dir_all(&pins).with_context(|| format!("cannot create {}", pins.display()))?;
-    for wire in WIRES.iter().filter(|wire| wire.router == Host::Switch && wire.host != Host::Client) {
-        let switch = topology.netns(Host::Switch);
-        // Lesson 1: what a node transmits by XDP arrives at the switch only because of this program.
-        pass::attach(&switch, wire.port, &pins.join(format!("pass-{}", wire.port)))?;
-        // Lesson 11: the last device before a node's program finishes checksums (and with them, cuts what the
-        // sender left to segment), since nobody can once the packet is in a tunnel.
-        topology.at(Host::Switch, "ethtool").args(["-K", wire.port, "tx", "off"]).run()?;
-    }
     Ok(())
 }
 
-fn lay_wire(topology: &Topology, wire: &Wire) -> Result<()> {
+/// Makes a link with all that belongs to it; also anew, after its device was deleted.
+pub(super) fn lay_wire(topology: &Topology, wire: &Wire) -> Result<()> {
     let (host, router) = (topology.netns(wire.host), topology.netns(wire.router));
     let Wire { device, port, .. } = wire;
+    match topology.plan.cards.iter().find(|cards| cards.host == wire.host) {
+        // Made inside the host: an older kernel would first want the name to be free where we are.
+        None => cmd("ip")
+            .args(["-n", &host, "link", "add", device, "type", "veth", "peer", "name", port, "netns", &router])
+            .run()?,
+        Some(Cards { at_host, at_router, .. }) => {
+            cmd("ip").args(["link", "set", at_host, "down", "netns", &host, "name", device]).run()?;
+            cmd("ip").args(["link", "set", at_router, "down", "netns", &router, "name", port]).run()?;
+        }
+    }
     // Lesson 12: packets grow by 32 to 72 bytes on their way from t22 to t33.
     let mtu = match wire.host {
         Host::T22 | Host::T33 => topology.plan.underlay_mtu,
         Host::Client | Host::Switch | Host::Pod => topology.plan.client_mtu,
     };
-    // Made inside the host: an older kernel would first want its name to be free where we are.
-    cmd("ip")
-        .args(["-n", &host, "link", "add", device, "type", "veth", "peer", "name", port, "netns", &router])
-        .run()?;
-    let mut at_host = format!("link set {device} mtu {mtu} up\n");
-    let mut at_router = format!("link set {port} mtu {mtu} up\n");
-    for (address, gateway, prefix) in wire.addresses {
-        at_host.push_str(&format!("addr add {address}/{prefix} dev {device}{}\n", nodad(address)));
-        at_router.push_str(&format!("addr add {gateway}/{prefix} dev {port}{}\n", nodad(gateway)));
+    let mut lines = format!("link set {port} mtu {mtu} up\n");
+    for (_, gateway, prefix) in wire.addresses {
+        lines.push_str(&format!("addr add {gateway}/{prefix} dev {port}{}\n", nodad(gateway)));
     }
-    ip(topology, wire.router, &at_router)?;
+    ip(topology, wire.router, &lines)?;
+    ip(topology, wire.host, &format!("link set {device} mtu {mtu} up\n"))?;
+    address(topology, wire)?;
+    if wire.router == Host::Switch && wire.host != Host::Client {
+        switch_port(topology, wire)?;
+    }
+    if wire.host == Host::T22 { route_vips(topology) } else { Ok(()) }
+}
+
+/// Addresses and default routes of a wire's host; also again, after its device was down.
+pub(super) fn address(topology: &Topology, wire: &Wire) -> Result<()> {
+    let mut lines = String::new();
+    for (address, _, prefix) in wire.addresses {
+        lines.push_str(&format!("addr replace {address}/{prefix} dev {}{}\n", wire.device, nodad(address)));
+    }
     for (_, gateway, _) in wire.addresses {
-        at_host.push_str(&format!("route add default via {gateway}\n"));
+        lines.push_str(&format!("route replace default via {gateway}\n"));
     }
-    ip(topology, wire.host, &at_host)
+    ip(topology, wire.host, &lines)
+}
+
+/// What whoever owns the switch owes to a node.
+fn switch_port(topology: &Topology, wire: &Wire) -> Result<()> {
+    let port = wire.port;
+    // Lesson 11: the last device before a node's program finishes checksums (and with them, cuts what the sender left
+    // to segment), since nobody can once the packet is in a tunnel.
+    topology.at(Host::Switch, "ethtool").args(["-K", port, "tx", "off"]).run()?;
+    if topology.plan.cards.iter().any(|cards| cards.host == wire.host) {
+        return Ok(()); // lesson 1 is about veths
+    }
+    let pin = topology.pins().join(format!("pass-{port}"));
+    if pin.exists() {
+        std::fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))?;
+    }
+    // Lesson 1: what a node transmits by XDP arrives at a veth only because of this program.
+    pass::attach(&topology.netns(Host::Switch), port, &pin)
+}
+
+/// The switch sends VIPs to the director.
+fn route_vips(topology: &Topology) -> Result<()> {
+    let mut routes = String::new();
+    for vip in [VIP4, VIP6] {
+        for t22 in addresses(Host::T22).filter(|a| a.is_ipv4() == vip.is_ipv4()) {
+            routes.push_str(&format!("route replace {vip} via {t22}\n"));
+        }
+    }
+    ip(topology, Host::Switch, &routes)
 }
 
 /// Addresses that work at once; nobody else is on these links.

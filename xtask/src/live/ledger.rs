@@ -1,0 +1,43 @@
+//! The ledger: `received = passed + transmitted + redirected + drops`, on every node and interface.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::topology::Topology;
+use crate::topology::layout::Host;
+use crate::topology::metrics::{Sample, sums};
+
+/// How long packets may be under way after the last one was sent.
+const REST: Duration = Duration::from_secs(3);
+
+/// An error unless every node's ledger comes to balance.
+pub(super) fn balanced(topology: &Topology) -> Result<()> {
+    for host in Host::NODES {
+        let begin = Instant::now();
+        loop {
+            let Err(error) = judge(&topology.metrics_if_up(host)?) else { break };
+            if begin.elapsed() > REST {
+                bail!("the ledger of {} does not balance: {error:#}", host.name());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    Ok(())
+}
+
+/// `None`: that node's agent is gone for good, as after `detach`.
+fn judge(samples: &Option<Vec<Sample>>) -> Result<()> {
+    let Some(samples) = samples else { return Ok(()) };
+    let received = sums(samples, "guenon_received_packets_total", "interface");
+    let verdicts = sums(samples, "guenon_packets_total", "interface");
+    if received.is_empty() || received != verdicts {
+        bail!("received {received:?}, but verdicts were given to {verdicts:?}");
+    }
+    let dropped = sums(samples, "guenon_packets_total", "verdict").get("drop").copied().unwrap_or(0.0);
+    let reasons: f64 = sums(samples, "guenon_drops_total", "reason").values().sum();
+    if dropped != reasons {
+        bail!("{dropped} packets were dropped, but reasons are counted for {reasons}");
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! Live tests: scenarios on the demo's topology, with real agents and real traffic. Each lays out a topology of its
+//! own, and ends with the ledger: every packet that a program received left it under one verdict.
+
+mod changes;
+mod failures;
+mod ledger;
+mod load;
+mod traffic;
+
+pub(crate) use traffic::everybody_answers as answers;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::test::Count;
+use crate::topology::layout::Host;
+use crate::topology::{Plan, Topology};
+use crate::{build, demo, interrupt, paths, progress, setup};
+use setup::packages;
+
+/// A scenario: what is given, and what must then hold.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    /// Whether it is run on other kernels too.
+    pub(crate) in_guests: bool,
+    /// Changes the topology before it is built.
+    plan: fn(&mut Plan),
+    then: fn(&mut Topology) -> Result<()>,
+}
+
+const fn scenario(name: &'static str, then: fn(&mut Topology) -> Result<()>) -> Scenario {
+    Scenario { name, in_guests: false, plan: |_| (), then }
+}
+
+const fn everywhere(name: &'static str, then: fn(&mut Topology) -> Result<()>) -> Scenario {
+    Scenario { name, in_guests: true, plan: |_| (), then }
+}
+
+/// All of them.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    everywhere("all endpoints answer on TCP and UDP", traffic::everybody_answers),
+    everywhere("long transfers arrive whole in both directions", traffic::long_transfers),
+    Scenario {
+        name: "long transfers arrive over an underlay of 1500 bytes (lesson 12)",
+        in_guests: true,
+        plan: |plan| plan.underlay_mtu = 1500,
+        then: traffic::long_transfers_over_a_small_underlay,
+    },
+    everywhere("a VIP answers pings", traffic::pings),
+    everywhere("datagrams in fragments reach one endpoint", traffic::fragments),
+    scenario("other ports of a VIP are dropped as no_frontend", traffic::other_ports),
+    everywhere("agents killed under load lose no packet", failures::killed_under_load),
+    scenario("agents restarted under load lose no packet", failures::restarted_under_load),
+    scenario("an interface that goes down and up works again", failures::flap),
+    scenario("an interface that is replaced works again", failures::replaced),
+    scenario("an endpoint that is removed gets no new flows", changes::endpoint_removed),
+    scenario("a bad manifest is reported and disturbs nothing", changes::bad_manifest),
+    everywhere("detach leaves the node as it was", changes::detach),
+];
+
+/// What scenarios run on.
+pub(crate) struct Ground {
+    pub(crate) guenon: PathBuf,
+    pub(crate) manifests: PathBuf,
+}
+
+/// `cargo xtask test --only live`
+pub(crate) fn run() -> Result<Count> {
+    setup::programs(&[packages::DEMO])?;
+    let ground = Ground { guenon: build::guenon()?, manifests: paths::root().join("examples/demo") };
+    let mut count = Count::default();
+    for scenario in SCENARIOS {
+        match scenario.run(&ground) {
+            Ok(()) => {
+                println!("test {} ... ok", scenario.name);
+                count.passed += 1;
+            }
+            Err(error) => {
+                println!("test {} ... FAILED\n{error:#}\n", scenario.name);
+                count.failed += 1;
+            }
+        }
+        interrupt::check()?;
+    }
+    Ok(count)
+}
+
+impl Scenario {
+    /// Lays out the topology, runs the scenario, balances the ledger, removes everything.
+    pub(crate) fn run(&self, ground: &Ground) -> Result<()> {
+        let mut plan = Plan::new("live", &ground.guenon, &ground.manifests);
+        (self.plan)(&mut plan);
+        progress::note(self.name);
+        let mut topology = demo::up(plan)?;
+        let verdict = (self.then)(&mut topology).and_then(|()| ledger::balanced(&topology));
+        let verdict = verdict.with_context(|| {
+            let logs: Vec<String> = Host::NODES
+                .iter()
+                .map(|&host| format!("--- the agent of {} said\n{}", host.name(), topology.log_tail(host)))
+                .collect();
+            format!("{}\n--- and this failed", logs.join("\n"))
+        });
+        let removed = topology.remove();
+        verdict.and(removed)
+    }
+}
+
+/// An error unless it holds.
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { bail!(otherwise()) }
+}
