@@ -1,7 +1,7 @@
 //! From the kernel's tables to what the node knows of itself. Pure.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -63,7 +63,7 @@ pub fn compose(tables: &Tables, options: &ViewOptions) -> Composition {
     };
 
     let routes = RouteIndex::new(tables);
-    let mut ways = Ways { tables, next_hops: BTreeSet::new(), needed: BTreeSet::new(), links: BTreeSet::new() };
+    let mut ways = Ways::new(tables);
     match interest {
         Interest::All => {
             for route in routes.all() {
@@ -114,12 +114,18 @@ pub fn compose(tables: &Tables, options: &ViewOptions) -> Composition {
 /// Collects next hops, and what they refer to.
 struct Ways<'a> {
     tables: &'a Tables,
+    own: HashSet<IpAddr>,
     next_hops: BTreeSet<NextHopView>,
     needed: BTreeSet<NeighbourKey>,
     links: BTreeSet<u32>,
 }
 
-impl Ways<'_> {
+impl<'a> Ways<'a> {
+    fn new(tables: &'a Tables) -> Self {
+        let own = tables.addresses.iter().map(|address| address.net.addr()).collect();
+        Self { tables, own, next_hops: BTreeSet::new(), needed: BTreeSet::new(), links: BTreeSet::new() }
+    }
+
     fn put_route(&mut self, route: &Route) {
         let link = match route.kind {
             RouteKind::Unicast => self.tables.links.get(&route.link),
@@ -144,20 +150,21 @@ impl Ways<'_> {
     /// An address of interest that is on-link.
     fn need_on_link(&mut self, route: &Route, to: IpAddr) {
         let Some(link) = self.tables.links.get(&route.link) else { return };
-        if link.loopback || self.is_own(to) {
+        if link.loopback || self.own.contains(&to) {
             return;
         }
         self.needed.insert((link.index, to));
         let mac = self.tables.neighbours.get(&(link.index, to)).and_then(|neighbour| neighbour.usable());
-        // The route itself may be that narrow (a pod's address on its veth): the neighbour tells more.
-        self.next_hops.retain(|hop| !(hop.to == IpNet::from(to) && hop.mac.is_none()));
-        self.next_hops.insert(NextHopView {
+        let hop = |mac| NextHopView {
             to: IpNet::from(to),
             via: None,
             mac,
             interface: link.name.clone(),
             mtu: mtu(route, link),
-        });
+        };
+        // The route itself may be that narrow (a pod's address on its veth): the neighbour tells more.
+        self.next_hops.remove(&hop(None));
+        self.next_hops.insert(hop(mac));
     }
 
     /// A resolved neighbour, where every one is told.
@@ -168,10 +175,6 @@ impl Ways<'_> {
         if !to.is_multicast() && near.mac.is_some() {
             self.need_on_link(&route, to);
         }
-    }
-
-    fn is_own(&self, to: IpAddr) -> bool {
-        self.tables.addresses.iter().any(|address| address.net.addr() == to)
     }
 }
 

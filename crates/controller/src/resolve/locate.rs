@@ -40,6 +40,8 @@ pub(super) fn locate(part: &Part, field: &'static str, here: &Here) -> Located {
         };
         endpoints.push(EndpointState { address: target.address, path });
     }
+    let devices = uses.veths.iter().map(|(device, _)| device);
+    uses.replies = devices.flat_map(|device| uses.vips.iter().map(|vip| (device.clone(), *vip))).collect();
     let state = ServiceState {
         frontends: part.frontends.clone(),
         client_ip: part.client_ip,

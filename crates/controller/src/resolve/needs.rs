@@ -13,6 +13,9 @@ pub struct Needs {
     pub loopback: BTreeSet<IpAddr>,
     /// Interfaces that packets for endpoints of delivery `Veth` are redirected to: their far ends need a program.
     pub far_ends: BTreeSet<String>,
+    /// Those interfaces, with the VIPs that the endpoints behind them reply from: such replies must be let in and
+    /// forwarded. A VIP need not be of the endpoint's family.
+    pub replies: BTreeSet<(String, IpAddr)>,
 }
 
 /// A neighbour that packets are sent to.
@@ -44,6 +47,7 @@ impl Resolver {
             neighbours: next_hops.chain(veths).collect(),
             loopback: self.uses.loopback.keys().copied().collect(),
             far_ends: self.uses.veths.keys().map(|(interface, _)| interface.clone()).collect(),
+            replies: self.uses.replies.keys().cloned().collect(),
         }
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Uses {
     pub(super) loopback: BTreeSet<IpAddr>,
     /// Devices and addresses (or gateways) of endpoints behind veths.
     pub(super) veths: BTreeSet<(String, IpAddr)>,
+    /// Devices of endpoints behind veths, and the VIPs that those reply from.
+    pub(super) replies: BTreeSet<(String, IpAddr)>,
 }
 
 /// What all services together make use of.
@@ -26,6 +28,7 @@ pub(super) struct AllUses {
     pub(super) vips: Counted<IpAddr>,
     pub(super) loopback: Counted<IpAddr>,
     pub(super) veths: Counted<(String, IpAddr)>,
+    pub(super) replies: Counted<(String, IpAddr)>,
 }
 
 impl AllUses {
@@ -35,10 +38,11 @@ impl AllUses {
         if old == new {
             return (BTreeSet::new(), false);
         }
-        let Self { next_hops, tunnels, vips, loopback, veths } = self;
+        let Self { next_hops, tunnels, vips, loopback, veths, replies } = self;
         tunnels.swap(&old.tunnels, &new.tunnels);
         loopback.swap(&old.loopback, &new.loopback);
         veths.swap(&old.veths, &new.veths);
+        replies.swap(&old.replies, &new.replies);
         let touched = next_hops.swap(&old.next_hops, &new.next_hops);
         let vips = vips.swap(&old.vips, &new.vips);
         (touched.into_iter().map(|(key, _)| key).collect(), !vips.is_empty())
