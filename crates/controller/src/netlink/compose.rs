@@ -1,13 +1,13 @@
 //! From the kernel's tables to what the node knows of itself. Pure.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::routes::RouteIndex;
-use super::tables::{Address, Link, Route, RouteKind, Tables};
+use super::tables::{Address, Link, Neighbour, Route, RouteKind, Tables};
 use crate::model::{FarEnd, InterfaceView, NextHopView, NodeView, Role};
 
 /// A neighbour's identity: index of the link, address.
@@ -111,6 +111,21 @@ pub fn compose(tables: &Tables, options: &ViewOptions) -> Composition {
     Composition { view, needed }
 }
 
+/// Brings the MACs of these neighbours up to date in a view, as [`compose`] would, in a fraction of its time.
+pub(super) fn put_macs(view: &mut NodeView, tables: &Tables, neighbours: &BTreeSet<NeighbourKey>) {
+    let links: HashMap<&str, u32> =
+        neighbours.iter().filter_map(|(link, _)| Some((tables.links.get(link)?.name.as_str(), *link))).collect();
+    for hop in &mut view.next_hops {
+        let single = hop.to.prefix_len() == hop.to.max_prefix_len();
+        let Some(neighbour) = hop.via.or_else(|| single.then(|| hop.to.addr())) else { continue };
+        let Some(link) = links.get(hop.interface.as_str()) else { continue };
+        let key = (*link, neighbour);
+        if neighbours.contains(&key) {
+            hop.mac = tables.neighbours.get(&key).and_then(Neighbour::usable);
+        }
+    }
+}
+
 /// Collects next hops, and what they refer to.
 struct Ways<'a> {
     tables: &'a Tables,
@@ -185,7 +200,11 @@ fn mtu(route: &Route, link: &Link) -> u32 {
 /// IPv4 first; within a family the most specific first, then by address.
 fn sorted(next_hops: BTreeSet<NextHopView>) -> Vec<NextHopView> {
     let mut next_hops: Vec<_> = next_hops.into_iter().collect();
-    next_hops.sort_by_key(|hop| (hop.to.addr().is_ipv6(), Reverse(hop.to.prefix_len()), hop.to));
+    // Not by MAC: a new one changes nothing else.
+    next_hops.sort_by(|a, b| {
+        let key = |hop: &NextHopView| (hop.to.addr().is_ipv6(), Reverse(hop.to.prefix_len()), hop.to, hop.via);
+        key(a).cmp(&key(b)).then_with(|| a.interface.cmp(&b.interface))
+    });
     next_hops
 }
 

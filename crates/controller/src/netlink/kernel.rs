@@ -34,26 +34,29 @@ const EVENT_BUFFER: usize = 4 << 20;
 /// The kernel sends at most 32 KiB at once.
 pub(super) const DATAGRAM: usize = 64 * 1024;
 /// What has changed since the last view.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Changed {
     /// Events were lost: nothing is sure.
     pub(super) all: bool,
     pub(super) addresses: bool,
     pub(super) routes: bool,
     pub(super) view: bool,
+    /// Neighbours that the view shows and whose MAC is another now.
+    pub(super) macs: BTreeSet<NeighbourKey>,
 }
 
 impl Changed {
     pub(super) fn add(&mut self, more: Self) {
-        let Self { all, addresses, routes, view } = more;
+        let Self { all, addresses, routes, view, macs } = more;
         self.all |= all;
         self.addresses |= addresses;
         self.routes |= routes;
         self.view |= view;
+        self.macs.extend(macs);
     }
 
     /// Whether tables must be read anew.
-    pub(super) fn wants_reading(self) -> bool {
+    pub(super) fn wants_reading(&self) -> bool {
         self.all || self.addresses || self.routes
     }
 }
@@ -64,8 +67,16 @@ pub(super) struct Kernel {
     pub(super) events: Socket,
     connection: Connection,
     pub(super) tables: Tables,
-    /// Neighbours that the view shows: changes of others need no new one.
-    pub(super) needed: BTreeSet<NeighbourKey>,
+    pub(super) shown: Shown,
+}
+
+/// Neighbours that the view shows, or would if they were resolved: changes of others need no new view.
+#[derive(Debug)]
+pub(super) enum Shown {
+    /// Every one.
+    All,
+    /// These.
+    Only(BTreeSet<NeighbourKey>),
 }
 
 impl Kernel {
@@ -82,7 +93,7 @@ impl Kernel {
         }
         let mut connection = Connection::open()?;
         let tables = read(&mut connection)?;
-        Ok(Self { events, connection, tables, needed: BTreeSet::new() })
+        Ok(Self { events, connection, tables, shown: Shown::Only(BTreeSet::new()) })
     }
 
     /// Reads all events that are there.
@@ -136,13 +147,15 @@ impl Kernel {
             RouteNetlinkMessage::NewNeighbour(message) => {
                 let Some((key, neighbour)) = parse::neighbour(message) else { return };
                 let old = self.tables.neighbours.insert(key, neighbour);
-                let same = old.and_then(|old| old.usable()) == neighbour.usable();
-                changed.view |= !same && self.is_shown(key);
+                if old.and_then(|old| old.usable()) != neighbour.usable() {
+                    self.take_mac(key, changed);
+                }
             }
             RouteNetlinkMessage::DelNeighbour(message) => {
                 let Some((key, _)) = parse::neighbour(message) else { return };
-                let old = self.tables.neighbours.remove(&key);
-                changed.view |= old.is_some() && self.is_shown(key);
+                if self.tables.neighbours.remove(&key).is_some() {
+                    self.take_mac(key, changed);
+                }
             }
             RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => changed.addresses = true,
             RouteNetlinkMessage::NewRoute(_)
@@ -153,23 +166,29 @@ impl Kernel {
         }
     }
 
-    fn is_shown(&self, key: NeighbourKey) -> bool {
-        self.needed.contains(&key)
+    fn take_mac(&self, key: NeighbourKey, changed: &mut Changed) {
+        match &self.shown {
+            Shown::All => changed.view = true,
+            Shown::Only(needed) if needed.contains(&key) => {
+                changed.macs.insert(key);
+            }
+            Shown::Only(_) => {}
+        }
     }
 
     /// Reads anew what events alone don't tell.
-    pub(super) fn refresh(&mut self, changed: Changed, counters: &MonitorCounters) -> Result<(), NetlinkError> {
-        let Changed { all, addresses, routes, view: _ } = changed;
-        if all {
+    pub(super) fn refresh(&mut self, changed: &Changed, counters: &MonitorCounters) -> Result<(), NetlinkError> {
+        let Changed { all, addresses, routes, view: _, macs: _ } = changed;
+        if *all {
             counters.resyncs.fetch_add(1, Ordering::Relaxed);
             self.tables = read(&mut self.connection)?;
             return Ok(());
         }
-        if addresses {
+        if *addresses {
             self.tables.addresses = read_addresses(&mut self.connection)?;
         }
         // Removing an address removes routes without a word.
-        if routes || addresses {
+        if *routes || *addresses {
             self.tables.rules = read_rules(&mut self.connection)?;
             self.tables.routes = read_routes(&mut self.connection, &self.tables.rules)?;
         }
@@ -211,7 +230,7 @@ mod tests {
         let changed = kernel.drain(&mut Vec::with_capacity(DATAGRAM), &counters).unwrap();
         assert!(changed.all, "the kernel says that it lost some");
         assert!(counters.overruns.load(Ordering::Relaxed) >= 1);
-        kernel.refresh(changed, &counters).unwrap();
+        kernel.refresh(&changed, &counters).unwrap();
         assert_eq!(counters.resyncs.load(Ordering::Relaxed), 1);
         let fresh = net.inside(|| read(&mut Connection::open().unwrap()).unwrap());
         assert_eq!(kernel.tables, fresh);

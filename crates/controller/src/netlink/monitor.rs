@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::watch;
 
 use super::ask::Asker;
-use super::compose::{Composition, NeighbourKey, ViewOptions, compose};
+use super::compose::{Composition, Interest, NeighbourKey, ViewOptions, compose, put_macs};
 use super::connection::NetlinkError;
-use super::kernel::{Changed, DATAGRAM, Kernel};
+use super::kernel::{Changed, DATAGRAM, Kernel, Shown};
 use crate::model::NodeView;
 
 /// Least time between two views: what comes first is told at once, what follows within this, together.
@@ -55,6 +56,11 @@ pub struct Monitor {
 #[derive(Debug)]
 struct Shared {
     options: Mutex<ViewOptions>,
+    /// Times that the options were changed.
+    asked: AtomicU64,
+    /// How many of these the view takes into account.
+    served: Mutex<u64>,
+    settled: Condvar,
     stop: AtomicBool,
     counters: MonitorCounters,
 }
@@ -67,7 +73,7 @@ impl Monitor {
     ///
     /// [`NetlinkError`].
     pub fn start(options: ViewOptions) -> Result<(Self, watch::Receiver<Arc<NodeView>>), NetlinkError> {
-        let mut kernel = Kernel::open()?;
+        let kernel = Kernel::open()?;
         let Composition { view, needed } = compose(&kernel.tables, &options);
         let (views, receiver) = watch::channel(Arc::new(view));
         let (wake, woken) = UnixStream::pair().map_err(NetlinkError::Open)?;
@@ -76,11 +82,14 @@ impl Monitor {
         }
         let shared = Arc::new(Shared {
             options: Mutex::new(options),
+            asked: AtomicU64::new(0),
+            served: Mutex::new(0),
+            settled: Condvar::new(),
             stop: AtomicBool::new(false),
             counters: MonitorCounters::default(),
         });
-        kernel.needed = needed;
-        let worker = Worker { kernel, views, woken, shared: Arc::clone(&shared) };
+        let mut worker = Worker { kernel, views, woken, needed: BTreeSet::new(), shared: Arc::clone(&shared) };
+        worker.show(needed);
         let thread = thread::Builder::new()
             .name("netlink".to_owned())
             .spawn(move || worker.run())
@@ -97,8 +106,19 @@ impl Monitor {
             if *options == before {
                 return;
             }
+            self.shared.asked.fetch_add(1, Ordering::AcqRel);
         }
         self.wake();
+    }
+
+    /// Waits until the view is one that was made after every earlier [`Self::update`]. `false`: it was not within
+    /// `timeout`.
+    #[must_use]
+    pub fn settle(&self, timeout: Duration) -> bool {
+        let asked = self.shared.asked.load(Ordering::Acquire);
+        let served = self.shared.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = self.shared.settled.wait_timeout_while(served, timeout, |served| *served < asked);
+        !outcome.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// What it has done so far.
@@ -134,6 +154,8 @@ struct Worker {
     kernel: Kernel,
     views: watch::Sender<Arc<NodeView>>,
     woken: UnixStream,
+    /// Neighbours to ask for.
+    needed: BTreeSet<NeighbourKey>,
     shared: Arc<Shared>,
 }
 
@@ -146,13 +168,18 @@ impl Worker {
         let mut changed = Changed::default();
         let mut next_read = Instant::now();
         let mut next_view = next_read;
+        let mut next_macs = next_read;
         self.ask(&mut asker);
         while !shared.stop.load(Ordering::Relaxed) {
-            let reads = changed.wants_reading();
-            let due = [reads.then_some(next_read), changed.view.then_some(next_view), asker.next()];
-            self.wait(due.into_iter().flatten().min());
+            let reads = changed.wants_reading().then_some(next_read);
+            let views = changed.view.then_some(next_view);
+            let macs = (!changed.macs.is_empty()).then_some(next_macs);
+            self.wait([reads, views, macs, asker.next()].into_iter().flatten().min());
 
-            changed.view |= self.drain_wakes();
+            if self.drain_wakes() {
+                // Somebody waits for it.
+                (changed.view, next_view) = (true, Instant::now());
+            }
             match self.kernel.drain(&mut buffer, counters) {
                 Ok(more) => changed.add(more),
                 Err(error) => {
@@ -163,8 +190,14 @@ impl Worker {
             }
 
             let now = Instant::now();
+            if !changed.macs.is_empty() && now >= next_macs {
+                self.tell_macs(&mem::take(&mut changed.macs));
+                self.ask(&mut asker);
+                next_macs = now + pause(now.elapsed());
+            }
+            let now = Instant::now();
             if changed.wants_reading() && now >= next_read {
-                match self.kernel.refresh(changed, counters) {
+                match self.kernel.refresh(&changed, counters) {
                     Ok(()) => {
                         changed = Changed { view: true, ..Changed::default() };
                         next_read = now + pause(now.elapsed());
@@ -239,12 +272,26 @@ impl Worker {
     }
 
     fn tell(&mut self) {
-        let composition = {
-            let options = self.shared.options.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            compose(&self.kernel.tables, &options)
+        let (options, asked) = {
+            let options = self.shared.options.lock().unwrap_or_else(PoisonError::into_inner);
+            (options.clone(), self.shared.asked.load(Ordering::Acquire))
         };
+        let composition = compose(&self.kernel.tables, &options);
         let Composition { view, needed } = composition;
-        self.kernel.needed = needed;
+        self.show(needed);
+        self.send(view);
+        *self.shared.served.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+        self.shared.settled.notify_all();
+    }
+
+    /// Tells of new MACs alone, which is quick: packets are lost meanwhile.
+    fn tell_macs(&mut self, neighbours: &BTreeSet<NeighbourKey>) {
+        let mut view = NodeView::clone(&self.views.borrow());
+        put_macs(&mut view, &self.kernel.tables, neighbours);
+        self.send(view);
+    }
+
+    fn send(&self, view: NodeView) {
         let told = self.views.send_if_modified(|current| {
             let differs = **current != view;
             if differs {
@@ -257,12 +304,19 @@ impl Worker {
         }
     }
 
+    /// From now on these are the neighbours that matter.
+    fn show(&mut self, needed: BTreeSet<NeighbourKey>) {
+        let all = self.shared.options.lock().unwrap_or_else(PoisonError::into_inner).interest == Interest::All;
+        self.kernel.shown = if all { Shown::All } else { Shown::Only(needed.clone()) };
+        self.needed = needed;
+    }
+
     fn ask(&mut self, asker: &mut Asker) {
         let kernel = &mut self.kernel;
         // Those behind a link that is down are forgotten, so that they are asked for at once when it is up.
         let links = &kernel.tables.links;
         let is_up = |(link, _): &&NeighbourKey| links.get(link).is_some_and(|link| link.running);
-        let askable: BTreeSet<NeighbourKey> = kernel.needed.iter().filter(is_up).copied().collect();
+        let askable: BTreeSet<NeighbourKey> = self.needed.iter().filter(is_up).copied().collect();
         for ask in asker.due(Instant::now(), &askable, &kernel.tables.neighbours) {
             self.shared.counters.asked.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = kernel.ask(ask) {

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::model::{Mac, NextHopView, NodeView, Role};
+use crate::netlink::compose::put_macs;
 use crate::netlink::{
     Address, Interest, InterfaceError, Link, Neighbour, NeighbourState, Route, RouteKind, Rule, Tables, ViewOptions,
     VlanTag, choose_interfaces, compose, default_interface, default_tunnels,
@@ -233,6 +234,23 @@ fn attached_interfaces_come_first_and_missing_ones_are_left_out() {
     let view = compose(&tables, &options).view;
     assert_eq!(view.attached, ["eth1", "eth0"]);
     assert_eq!(view.interfaces.iter().map(|interface| interface.index).collect::<Vec<_>>(), [3, 2]);
+}
+
+#[test]
+fn new_macs_alone_give_the_same_view_as_composing_anew() {
+    let mut tables = node();
+    tables.put_neighbour(2, "172.17.2.9", 9, NeighbourState::Stale);
+    tables.put_link(ethernet(3, "eth1"));
+    tables.put_neighbour(3, "172.17.2.9", 8, NeighbourState::Stale);
+    let interest = Interest::Only(["172.17.2.9", "172.17.3.3", "2001:db8:9::9"].map(ip).into());
+    let mut view = compose(&tables, &options(interest.clone())).view;
+    tables.put_neighbour(2, "172.17.2.9", 1, NeighbourState::Fresh);
+    tables.put_neighbour(2, "172.17.2.1", 2, NeighbourState::Stale);
+    tables.neighbours.remove(&(2, ip("fe80::1")));
+    let changed = [(2, ip("172.17.2.9")), (2, ip("172.17.2.1")), (2, ip("fe80::1"))].into();
+    put_macs(&mut view, &tables, &changed);
+    assert_eq!(view, compose(&tables, &options(interest)).view);
+    assert_eq!(view.next_hops.iter().filter(|hop| hop.mac.is_some()).count(), 2);
 }
 
 #[test]

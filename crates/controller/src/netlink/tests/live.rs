@@ -226,3 +226,18 @@ fn the_far_end_of_a_veth_is_found_by_its_namespace() {
     assert_eq!(peer.index, bed.gateway.index("gw"));
     drop(bystander);
 }
+
+#[test]
+fn a_view_that_has_settled_tells_what_was_just_asked_for() {
+    let bed = Bed::new();
+    let (monitor, views) = bed.monitor(&[]);
+    assert!(views.borrow().next_hops.is_empty());
+    for last in 3..20 {
+        let to = std::net::IpAddr::from([172, 17, 3, last]);
+        monitor.update(|options| options.interest = Interest::Only([to].into()));
+        assert!(monitor.settle(Duration::from_secs(5)), "a view is made soon");
+        let shown = |view: &NodeView| view.next_hops.iter().any(|hop| hop.to.contains(&to));
+        assert!(shown(&views.borrow()), "the way to {to} is in {:?}", views.borrow().next_hops);
+    }
+    assert!(monitor.settle(Duration::ZERO), "nothing was asked for since");
+}
