@@ -51,6 +51,8 @@ pub struct Sandbox {
     program: PrivateProgram,
     tables: Tables<PrivateMaps>,
     attribution: Attribution,
+    /// Whether counters have changed that `attribution` does not know of.
+    unattributed: bool,
     counters: InterfaceCounters,
     ifindex: u32,
 }
@@ -69,7 +71,8 @@ impl Sandbox {
         // Nothing runs while the tables are written: runs are calls of the same owner.
         let tables = Tables::open(maps, Box::<NoReaders>::default(), gue_port, schedule.fingerprint());
         let counters = program.counters()?;
-        let mut sandbox = Self { program, tables, attribution: Attribution::default(), counters, ifindex };
+        let attribution = Attribution::default();
+        let mut sandbox = Self { program, tables, attribution, unattributed: false, counters, ifindex };
         for operation in operations(state) {
             sandbox.tables.execute(&operation)?;
         }
@@ -95,8 +98,12 @@ impl Sandbox {
     ///
     /// [`PrivateError::Run`] for a frame that the kernel takes for no test run (too short, or too long).
     pub fn run(&mut self, frame: &[u8]) -> Result<Outcome, SandboxError> {
+        if std::mem::take(&mut self.unattributed) {
+            self.attribution.settle(&self.program)?;
+        }
         let mut outcome = self.run_unattributed(frame)?;
-        let counted = self.attribution.read(&self.program)?;
+        let counted = self.attribution.read(&self.program, frame)?;
+        self.unattributed = false;
         outcome.frontend = counted.frontend;
         outcome.service = counted.service;
         outcome.endpoint = counted.endpoint;
@@ -134,6 +141,7 @@ impl Sandbox {
     ///
     /// As for [`Self::run`].
     pub fn run_uncounted(&mut self, frame: &[u8]) -> Result<(Verdict, Vec<u8>), SandboxError> {
+        self.unattributed = true;
         let (action, frame) = self.program.run(frame)?;
         Ok((Verdict::from_action(action).ok_or(SandboxError::Action(action))?, frame))
     }
@@ -165,8 +173,8 @@ impl Sandbox {
     }
 
     fn attribute(&mut self) -> Result<(), SandboxError> {
-        self.attribution = Attribution::new(self.tables.store(), &self.tables.observe());
-        self.attribution.read(&self.program)?;
+        self.attribution = Attribution::new(self.tables.store(), &self.tables.observe(), &self.program)?;
+        self.unattributed = false;
         Ok(())
     }
 }

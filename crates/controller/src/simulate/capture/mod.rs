@@ -131,9 +131,10 @@ impl Capture {
         file.rewind().map_err(io_error("read"))?;
         let reader = match *magic.as_slice() {
             [0x0a, 0x0d, 0x0d, 0x0a] => NextGeneration::new(file).map(Format::NextGeneration),
-            [0xa1, 0xb2, 0xc3, 0xd4] | [0xd4, 0xc3, 0xb2, 0xa1] | [0xa1, 0xb2, 0x3c, 0x4d] | [0x4d, 0x3c, 0xb2, 0xa1] => {
-                Classic::new(file).map(Format::Classic)
-            }
+            [0xa1, 0xb2, 0xc3, 0xd4]
+            | [0xd4, 0xc3, 0xb2, 0xa1]
+            | [0xa1, 0xb2, 0x3c, 0x4d]
+            | [0x4d, 0x3c, 0xb2, 0xa1] => Classic::new(file).map(Format::Classic),
             _ => return Err(CaptureError::Format { path: path.to_owned(), why: looks_like(&magic) }),
         };
         let reader = reader.map_err(|stop| match stop {
@@ -193,9 +194,11 @@ fn told(path: &Path, packet: usize, stop: Stop) -> CaptureError {
         Stop::Pcap(PcapError::IoError(source)) => CaptureError::Io { what: "read", path, source },
         Stop::Pcap(PcapError::IncompleteBuffer) => CaptureError::CutOff { path, packet },
         Stop::Pcap(PcapError::InvalidField(why)) => CaptureError::Damaged { path, packet, why: why.to_owned() },
-        Stop::Pcap(PcapError::InvalidInterfaceId(id)) => {
-            CaptureError::Damaged { path, packet, why: format!("it names interface {id}, which the file does not have") }
-        }
+        Stop::Pcap(PcapError::InvalidInterfaceId(id)) => CaptureError::Damaged {
+            path,
+            packet,
+            why: format!("it names interface {id}, which the file does not have"),
+        },
         Stop::Pcap(PcapError::Utf8Error(_) | PcapError::FromUtf8Error(_)) => {
             CaptureError::Damaged { path, packet, why: "a text in it is not UTF-8".to_owned() }
         }

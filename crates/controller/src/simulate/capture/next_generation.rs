@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::fs::File;
 
-use pcap_file::PcapError;
+use pcap_file::pcapng::Block;
 use pcap_file::pcapng::PcapNgReader;
-use pcap_file::pcapng::blocks::block_common::Block;
 use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
+use pcap_file::{Endianness, PcapError};
 
 use super::{Frame, LONGEST, Stop, is_ethernet};
 
@@ -30,8 +30,9 @@ impl NextGeneration {
 
     pub(super) fn next_frame(&mut self, number: usize) -> Result<Option<Frame>, Stop> {
         let packet = loop {
+            let is_little = self.0.section().endianness == Endianness::Little;
             let Some(block) = self.0.next_block() else { return Ok(None) };
-            if let Some(packet) = packet_of(block?) {
+            if let Some(packet) = packet_of(block?, is_little) {
                 break packet;
             }
         };
@@ -63,7 +64,7 @@ impl NextGeneration {
     }
 }
 
-fn packet_of(block: Block<'_>) -> Option<Packet> {
+fn packet_of(block: Block<'_>, is_little: bool) -> Option<Packet> {
     match block {
         Block::EnhancedPacket(packet) => Some(Packet {
             interface: packet.interface_id,
@@ -80,7 +81,8 @@ fn packet_of(block: Block<'_>) -> Option<Packet> {
         }),
         Block::Packet(packet) => Some(Packet {
             interface: u32::from(packet.interface_id),
-            ticks: Some(packet.timestamp),
+            // Two words, high one first, which the library reads as one.
+            ticks: Some(if is_little { packet.timestamp.rotate_left(32) } else { packet.timestamp }),
             original_length: packet.original_len,
             data: Cow::into_owned(packet.data),
         }),
