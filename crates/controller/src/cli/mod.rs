@@ -5,6 +5,7 @@ mod detach;
 mod options;
 mod pass;
 mod reference;
+mod simulate;
 mod status;
 mod view;
 
@@ -27,6 +28,7 @@ Try:
   guenon status                            is it working, and if not, why and what to do
   guenon status drops                      what was dropped, the cause and the cure
   guenon view                              what this node knows of itself (routes, neighbours, MTUs), as YAML
+  guenon simulate ...                      what becomes of captured packets, by the real program, touching no interface
   guenon detach                            take the data path away and leave the node as it was
 
 Every flag can be set by an environment variable (in brackets in each command's help): --pin-dir by GUENON_PIN_DIR, \
@@ -45,6 +47,7 @@ pub struct Cli {
 enum Command {
     Agent(Box<agent::Args>),
     Status(status::Args),
+    Simulate(simulate::Args),
     View(view::Args),
     Detach(detach::Args),
     #[command(hide = true)]
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Agent(args) => agent::run(*args),
         Command::Status(args) => status::run(args),
+        Command::Simulate(args) => simulate::run(args),
         Command::View(args) => view::run(args),
         Command::Detach(args) => detach::run(args),
         Command::Pass(args) => pass::run(args),

@@ -23,6 +23,18 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// As XDP calls it, without the prefix.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Aborted => "ABORTED",
+            Self::Drop => "DROP",
+            Self::Pass => "PASS",
+            Self::Tx => "TX",
+            Self::Redirect => "REDIRECT",
+        }
+    }
+
     /// From XDP's number of it.
     #[must_use]
     pub const fn from_action(action: u32) -> Option<Self> {

@@ -6,19 +6,19 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Tab
 
 /// Whether colours are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Style {
-    pub(super) colour: bool,
+pub(in crate::cli) struct Style {
+    pub(in crate::cli) colour: bool,
 }
 
 impl Style {
     /// Colour only on a terminal, and not where `NO_COLOR` is set (no-color.org).
-    pub(super) fn of_stdout(plain: bool) -> Self {
+    pub(in crate::cli) fn of_stdout(plain: bool) -> Self {
         let asked_not_to = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self { colour: !plain && !asked_not_to && std::io::stdout().is_terminal() }
     }
 
     /// A text in this colour.
-    pub(super) fn paint(self, text: &str, tone: Tone) -> String {
+    pub(in crate::cli) fn paint(self, text: &str, tone: Tone) -> String {
         match (self.colour, tone) {
             (false, _) | (_, Tone::Plain) => text.to_owned(),
             (true, Tone::Good) => format!("\x1b[32m{text}\x1b[0m"),
@@ -31,7 +31,7 @@ impl Style {
 
 /// What a text means, said in colour too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tone {
+pub(in crate::cli) enum Tone {
     Plain,
     Good,
     Warning,
@@ -40,7 +40,7 @@ pub(super) enum Tone {
 }
 
 /// A cell: text, and whether it is a number.
-pub(super) fn text(value: impl Into<String>, tone: Tone, style: Style) -> Cell {
+pub(in crate::cli) fn text(value: impl Into<String>, tone: Tone, style: Style) -> Cell {
     let cell = Cell::new(value.into());
     if !style.colour {
         return cell;
@@ -55,22 +55,22 @@ pub(super) fn text(value: impl Into<String>, tone: Tone, style: Style) -> Cell {
 }
 
 /// A cell of plain text.
-pub(super) fn plain(value: impl Into<String>) -> Cell {
+pub(in crate::cli) fn plain(value: impl Into<String>) -> Cell {
     Cell::new(value.into())
 }
 
 /// A cell with a number.
-pub(super) fn number(value: u64) -> Cell {
+pub(in crate::cli) fn number(value: u64) -> Cell {
     Cell::new(grouped(value)).set_alignment(CellAlignment::Right)
 }
 
 /// A cell with a rate, where there is one.
-pub(super) fn rate(value: Option<f64>) -> Cell {
+pub(in crate::cli) fn rate(value: Option<f64>) -> Cell {
     Cell::new(value.map_or_else(String::new, |value| format!("{value:.0}"))).set_alignment(CellAlignment::Right)
 }
 
 /// A table without lines, headings in capitals, as `kubectl` prints them.
-pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>, style: Style) -> String {
+pub(in crate::cli) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>, style: Style) -> String {
     let mut table = Table::new();
     table.load_preset(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if !std::io::stdout().is_terminal() {
@@ -87,7 +87,7 @@ pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>
 }
 
 /// 1234567 as `1,234,567`.
-pub(super) fn grouped(value: u64) -> String {
+pub(in crate::cli) fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -100,12 +100,12 @@ pub(super) fn grouped(value: u64) -> String {
 }
 
 /// `1 frontend`, `2 frontends`.
-pub(super) fn count(value: usize, thing: &str) -> String {
+pub(in crate::cli) fn count(value: usize, thing: &str) -> String {
     if value == 1 { format!("1 {thing}") } else { format!("{} {thing}s", grouped(value as u64)) }
 }
 
 /// A number of seconds in its two largest units: `3 d 4 h`.
-pub(super) fn duration(seconds: u64) -> String {
+pub(in crate::cli) fn duration(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),

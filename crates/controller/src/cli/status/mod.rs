@@ -3,7 +3,7 @@
 mod drops;
 mod endpoints;
 mod findings;
-mod format;
+pub(in crate::cli) mod format;
 mod interfaces;
 mod overview;
 mod rows;
