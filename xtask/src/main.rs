@@ -39,6 +39,9 @@ enum Chore {
         /// Run this step alone; may be given several times
         #[arg(long, value_name = "STEP")]
         only: Vec<String>,
+        /// Of step `live`, run only scenarios whose names contain this
+        #[arg(long, value_name = "TEXT", requires = "only")]
+        scenario: Option<String>,
         /// Show the steps
         #[arg(long)]
         list: bool,
@@ -89,7 +92,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
             test::list();
             Ok(())
         }
-        Chore::Test { only, list: false } => test::run(&only),
+        Chore::Test { only, scenario, list: false } => test::run(&only, scenario.as_deref()),
         Chore::Kernels { series, update } => kernels::run(&series, update),
         Chore::Guest => kernels::guest::run(),
         Chore::Serve { .. } => unreachable!("served above"),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::load::Load;
+use super::load::{Load, Transfers};
 use super::{ensure, traffic};
 use crate::shell::cmd;
 use crate::topology::layout::{Host, WIRES, Wire};
@@ -31,6 +31,7 @@ fn restart(topology: &mut Topology, signal: Signal) -> Result<()> {
         traffic::answers(topology, vip)?;
     }
     let load = Load::start(topology);
+    let transfers = Transfers::start(topology);
     std::thread::sleep(WHILE);
     let before = counters(topology)?;
     for host in Host::NODES {
@@ -48,6 +49,7 @@ fn restart(topology: &mut Topology, signal: Signal) -> Result<()> {
     }
     std::thread::sleep(WHILE);
     let answered = load.finish()?;
+    transfers.finish()?;
     let after = counters(topology)?;
     for (name, count) in &before {
         let now = after.get(name).copied().unwrap_or(0.0);

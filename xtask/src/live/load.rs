@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::topology::layout::{ECHO, Host};
-use crate::topology::{FAMILIES, Topology, netns};
+use crate::topology::layout::{ECHO, HTTP, Host};
+use crate::topology::serve::pattern;
+use crate::topology::{FAMILIES, Topology, client, netns};
 
 /// Flows at a time: enough for every endpoint to get some.
 const FLOWS: usize = 24;
@@ -50,6 +51,49 @@ impl Load {
         }
         Ok(answered)
     }
+}
+
+/// Uploads of some megabytes, one after the other.
+pub(super) struct Transfers {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Result<()>>>,
+}
+
+impl Transfers {
+    /// Begins.
+    pub(super) fn start(topology: &Topology) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = FAMILIES
+            .iter()
+            .map(|&(_, vip)| {
+                let (stop, netns) = (Arc::clone(&stop), topology.netns(Host::Client));
+                std::thread::spawn(move || upload(&netns, SocketAddr::new(vip, HTTP), &stop))
+            })
+            .collect();
+        Self { stop, threads }
+    }
+
+    /// Ends; an error if a transfer broke, or one arrived spoilt.
+    pub(super) fn finish(self) -> Result<()> {
+        self.stop.store(true, Ordering::SeqCst);
+        for thread in self.threads {
+            thread.join().map_err(|_| anyhow!("an upload panicked"))??;
+        }
+        Ok(())
+    }
+}
+
+fn upload(netns: &str, server: SocketAddr, stop: &AtomicBool) -> Result<()> {
+    let body = pattern(8 << 20);
+    let mut number = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let reply = client::post(netns, server, "/", &body).with_context(|| format!("upload {number}"))?;
+        if reply.status != 200 {
+            bail!("upload {number} to {server} arrived spoilt: {}", reply.text());
+        }
+        number += 1;
+    }
+    Ok(())
 }
 
 fn send(server: SocketAddr, stop: &AtomicBool) -> Result<u64> {

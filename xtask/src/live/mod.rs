@@ -1,9 +1,11 @@
 //! Live tests: scenarios on the demo's topology, with real agents and real traffic. Each lays out a topology of its
 //! own, and ends with the ledger: every packet that a program received left it under one verdict.
 
+mod capture;
 mod changes;
 mod failures;
 mod ledger;
+mod lessons;
 mod load;
 mod traffic;
 
@@ -50,6 +52,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     everywhere("a VIP answers pings", traffic::pings),
     everywhere("datagrams in fragments reach one endpoint", traffic::fragments),
     scenario("other ports of a VIP are dropped as no_frontend", traffic::other_ports),
+    scenario("tshark has no complaint, and inner packets are what the director was given", capture::wire_format),
+    everywhere("a client on the director hears every endpoint (lesson 6)", lessons::client_on_the_director),
+    scenario("congestion marked on the way reaches the endpoint", lessons::congestion),
+    scenario("answers keep the VLAN tags of questions", lessons::vlan),
     everywhere("agents killed under load lose no packet", failures::killed_under_load),
     scenario("agents restarted under load lose no packet", failures::restarted_under_load),
     scenario("an interface that goes down and up works again", failures::flap),
@@ -65,12 +71,12 @@ pub(crate) struct Ground {
     pub(crate) manifests: PathBuf,
 }
 
-/// `cargo xtask test --only live`
-pub(crate) fn run() -> Result<Count> {
+/// `cargo xtask test --only live [--scenario TEXT]`
+pub(crate) fn run(named: Option<&str>) -> Result<Count> {
     setup::programs(&[packages::DEMO])?;
     let ground = Ground { guenon: build::guenon()?, manifests: paths::root().join("examples/demo") };
     let mut count = Count::default();
-    for scenario in SCENARIOS {
+    for scenario in SCENARIOS.iter().filter(|scenario| scenario.name.contains(named.unwrap_or_default())) {
         match scenario.run(&ground) {
             Ok(()) => {
                 println!("test {} ... ok", scenario.name);

@@ -15,17 +15,21 @@ use crate::topology::{FAMILIES, Topology, client, ping};
 const ATTEMPTS: usize = 60;
 
 pub(crate) fn everybody_answers(topology: &mut Topology) -> Result<()> {
-    let netns = topology.netns(Host::Client);
     for (family, vip) in FAMILIES {
-        let tcp = heard(|| Ok(client::get(&netns, SocketAddr::new(vip, HTTP), "/")?.text().trim().to_owned()))?;
-        all_heard(&tcp, &format!("TCP over {family}"))?;
-        let udp = heard(|| {
-            let reply = client::echo(&netns, SocketAddr::new(vip, ECHO), b"x")?;
-            Ok(String::from_utf8_lossy(&reply).trim_end_matches(" x").to_owned())
-        })?;
-        all_heard(&udp, &format!("UDP over {family}"))?;
+        all_answer(&topology.netns(Host::Client), vip).context(family)?;
     }
     Ok(())
+}
+
+/// A client somewhere hears every endpoint on TCP and UDP.
+pub(super) fn all_answer(netns: &str, vip: IpAddr) -> Result<()> {
+    let tcp = heard(|| Ok(client::get(netns, SocketAddr::new(vip, HTTP), "/")?.text().trim().to_owned()))?;
+    all_heard(&tcp, "TCP")?;
+    let udp = heard(|| {
+        let reply = client::echo(netns, SocketAddr::new(vip, ECHO), b"x")?;
+        Ok(String::from_utf8_lossy(&reply).trim_end_matches(" x").to_owned())
+    })?;
+    all_heard(&udp, "UDP")
 }
 
 /// Who answered.

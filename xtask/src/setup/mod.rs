@@ -12,7 +12,7 @@ use packages::Need;
 /// `cargo xtask setup`: everything that any command of xtask needs.
 pub(crate) fn everything() -> Result<()> {
     building()?;
-    packages::ensure(&[packages::DEMO, packages::READERS, packages::KERNELS].concat())?;
+    packages::ensure(&[packages::DEMO, packages::READERS, packages::MARKING, packages::KERNELS].concat())?;
     progress::step("ready: `cargo xtask demo`, `cargo xtask test`, `cargo xtask kernels`");
     Ok(())
 }

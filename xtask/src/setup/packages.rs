@@ -41,6 +41,8 @@ pub(crate) const READERS: &[Need] = &[
     program("python3", "python3"),
     file("/usr/lib/python3/dist-packages/scapy/__init__.py", "python3-scapy"),
 ];
+/// A router that marks congestion, for tests.
+pub(crate) const MARKING: &[Need] = &[program("nft", "nftables")];
 /// For other kernels in QEMU.
 pub(crate) const KERNELS: &[Need] = &[
     program("qemu-system-x86_64", "qemu-system-x86"),

@@ -12,8 +12,8 @@ use crate::{interrupt, progress, setup};
 pub(crate) use steps::Count;
 use steps::{STEPS, Step};
 
-/// Runs the named steps, or all; a failure does not stop the others.
-pub(crate) fn run(only: &[String]) -> Result<()> {
+/// Runs the named steps, or all; a failure does not stop the others. Of live scenarios, those that `scenario` names.
+pub(crate) fn run(only: &[String], scenario: Option<&str>) -> Result<()> {
     let known = |name: &String| STEPS.iter().any(|step| step.name == name);
     if let Some(unknown) = only.iter().find(|name| !known(name)) {
         bail!("no step {unknown:?}; `cargo xtask test --list` shows them");
@@ -25,7 +25,7 @@ pub(crate) fn run(only: &[String]) -> Result<()> {
     for step in chosen {
         progress::step(format_args!("{}: {}", step.name, step.about));
         let begin = Instant::now();
-        let result = (step.run)();
+        let result = (step.run)(scenario);
         interrupt::check()?;
         if let Err(error) = &result {
             eprintln!("FAILED {}: {error:#}", step.name);
