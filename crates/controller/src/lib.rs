@@ -9,6 +9,8 @@ pub mod cli;
 pub mod convert;
 pub mod datapath;
 pub mod files;
+#[cfg(test)]
+mod fixtures;
 pub mod http;
 pub mod index;
 pub mod logging;

@@ -96,3 +96,6 @@ fn touched<'a, K: Ord, V, W>(
         None => desired.keys().chain(observed.keys()).collect(),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
