@@ -4,6 +4,7 @@
 //! where objects are converted to the domain, so that every mistake gets a message that says what to write instead.
 #![forbid(unsafe_code)]
 
+#[expect(clippy::duplicated_attributes, reason = "each printcolumn has arguments of its own")]
 mod spec;
 mod status;
 

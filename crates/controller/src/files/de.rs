@@ -31,7 +31,7 @@ pub(super) struct Misfit {
 /// Reads a tree as a `T`, and tells which fields were not understood.
 pub(super) fn read<T: for<'de> Deserialize<'de>>(node: &Node<'_>) -> (Result<T, Misfit>, Vec<Unknown>) {
     let unknown = RefCell::default();
-    let cursor = Cursor { node, path: &Path::Root, siblings: &[], unknown: &unknown };
+    let cursor = Cursor { node, line: node.line, path: &Path::Root, siblings: &[], unknown: &unknown };
     let result = T::deserialize(cursor).map_err(|misfit| misfit.at(node.line, &Path::Root));
     (result, unknown.into_inner())
 }
@@ -63,6 +63,8 @@ impl Display for Path<'_> {
 #[derive(Clone, Copy)]
 struct Cursor<'c> {
     node: &'c Node<'c>,
+    /// The line of its key, or its own.
+    line: usize,
     path: &'c Path<'c>,
     siblings: &'static [&'static str],
     unknown: &'c RefCell<Vec<Unknown>>,
@@ -146,7 +148,7 @@ impl<'de> de::Deserializer<'de> for Cursor<'_> {
         let at_root = matches!(self.path, Path::Key(Path::Root, "apiVersion" | "kind"));
         if let (Path::Key(_, name), false) = (self.path, at_root) {
             let similar = similar(name, self.siblings.iter().copied());
-            let unknown = Unknown { path: self.path.to_string(), line: self.node.line, similar };
+            let unknown = Unknown { path: self.path.to_string(), line: self.line, similar };
             self.unknown.borrow_mut().push(unknown);
         }
         visitor.visit_unit()
@@ -178,7 +180,13 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Misfit> {
         let Some(entry) = self.value.take() else { return Err(de::Error::custom("a value without a key")) };
         let path = Path::Key(self.of.path, &entry.key);
-        let cursor = Cursor { node: &entry.node, path: &path, siblings: self.fields, unknown: self.of.unknown };
+        let cursor = Cursor {
+            node: &entry.node,
+            line: entry.line,
+            path: &path,
+            siblings: self.fields,
+            unknown: self.of.unknown,
+        };
         seed.deserialize(cursor).map_err(|misfit| misfit.at(entry.line, &path))
     }
 }
@@ -194,7 +202,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Misfit> {
         let Some((i, node)) = self.items.next() else { return Ok(None) };
         let path = Path::Item(self.of.path, i);
-        let cursor = Cursor { node, path: &path, siblings: &[], unknown: self.of.unknown };
+        let cursor = Cursor { node, line: node.line, path: &path, siblings: &[], unknown: self.of.unknown };
         seed.deserialize(cursor).map(Some).map_err(|misfit| misfit.at(node.line, &path))
     }
 

@@ -1,13 +1,13 @@
 //! YAML as a tree that knows the line of every node.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr::Scalar;
 use saphyr_parser::{Event, Parser};
 
-/// Nodes of one document, aliases counted as often as they are used: more is an attack, or no manifest.
-const MOST_NODES: usize = 2_000_000;
+/// Nodes that aliases may copy in one text: more is an attack, or no manifest.
+const MOST_COPIES: usize = 100_000;
 /// Depth of nesting.
 const MOST_DEPTH: usize = 100;
 
@@ -90,7 +90,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node<'_>>, NotYaml> {
             message: format!("this is no YAML: {}; mind indentation, quotes and tabs", error.info()),
         })?;
         let line = span.start.line();
-        builder.take(event, line).map_err(|message| NotYaml { line, message })?;
+        builder.take(event, line).map_err(|error| if error.line == 0 { NotYaml { line, ..error } } else { error })?;
     }
     Ok(builder.documents)
 }
@@ -100,7 +100,7 @@ struct Builder<'a> {
     documents: Vec<Node<'a>>,
     open: Vec<Open<'a>>,
     anchors: HashMap<usize, Node<'a>>,
-    nodes: usize,
+    copies: usize,
 }
 
 struct Open<'a> {
@@ -115,7 +115,7 @@ enum Content<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn take(&mut self, event: Event<'a>, line: usize) -> Result<(), String> {
+    fn take(&mut self, event: Event<'a>, line: usize) -> Result<(), NotYaml> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let value = match Scalar::parse_from_cow_and_metadata(text, style, tag.as_ref()) {
@@ -124,7 +124,7 @@ impl<'a> Builder<'a> {
                     Some(Scalar::Integer(value)) => Value::Integer(value),
                     Some(Scalar::FloatingPoint(value)) => Value::Float(value.into_inner()),
                     Some(Scalar::String(text)) => Value::String(text),
-                    None => return Err("the value does not fit its tag; leave out the tag".to_owned()),
+                    None => return Err(here("the value does not fit its tag; leave out the tag")),
                 };
                 self.put(Node { line, value }, anchor)
             }
@@ -132,9 +132,13 @@ impl<'a> Builder<'a> {
             Event::MappingStart(anchor, _) => self.open(anchor, line, Content::Map { entries: Vec::new(), key: None }),
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(anchor) => {
-                let node =
-                    self.anchors.get(&anchor).cloned().ok_or("the alias names no finished anchor; write it out")?;
-                self.nodes += size(&node);
+                let missing = || here("the alias names no anchor that is complete; write it out");
+                let node = self.anchors.get(&anchor).ok_or_else(missing)?;
+                self.copies += size(node);
+                if self.copies > MOST_COPIES {
+                    return Err(here(format!("aliases copy more than {MOST_COPIES} nodes; write some of them out")));
+                }
+                let node = Node { line, ..node.clone() };
                 self.put(node, 0)
             }
             Event::DocumentEnd => {
@@ -145,15 +149,15 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn open(&mut self, anchor: usize, line: usize, content: Content<'a>) -> Result<(), String> {
+    fn open(&mut self, anchor: usize, line: usize, content: Content<'a>) -> Result<(), NotYaml> {
         if self.open.len() == MOST_DEPTH {
-            return Err(format!("this is nested more than {MOST_DEPTH} deep; no manifest is"));
+            return Err(here(format!("this is nested more than {MOST_DEPTH} deep; no manifest is")));
         }
         self.open.push(Open { anchor, line, content });
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), String> {
+    fn close(&mut self) -> Result<(), NotYaml> {
         let Some(Open { anchor, line, content }) = self.open.pop() else { return Ok(()) };
         let value = match content {
             Content::List(items) => Value::List(items),
@@ -165,11 +169,7 @@ impl<'a> Builder<'a> {
         self.put(Node { line, value }, anchor)
     }
 
-    fn put(&mut self, node: Node<'a>, anchor: usize) -> Result<(), String> {
-        self.nodes += 1;
-        if self.nodes > MOST_NODES {
-            return Err(format!("the document has more than {MOST_NODES} nodes; split it, or write out its aliases"));
-        }
+    fn put(&mut self, node: Node<'a>, anchor: usize) -> Result<(), NotYaml> {
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -188,24 +188,30 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn as_key(value: Value<'_>) -> Result<Cow<'_, str>, String> {
+fn as_key(value: Value<'_>) -> Result<Cow<'_, str>, NotYaml> {
     match value {
         Value::String(text) => Ok(text),
         Value::Integer(number) => Ok(number.to_string().into()),
         Value::Bool(value) => Ok(value.to_string().into()),
         Value::Float(number) => Ok(number.to_string().into()),
-        Value::Null | Value::List(_) | Value::Map(_) => Err("a key must be a word; quote it if it is one".to_owned()),
+        Value::Null | Value::List(_) | Value::Map(_) => Err(here("a key must be a word; quote it if it is one")),
     }
 }
 
-fn refuse_twins(entries: &[Entry<'_>]) -> Result<(), String> {
-    let mut seen = HashMap::with_capacity(entries.len());
+fn refuse_twins(entries: &[Entry<'_>]) -> Result<(), NotYaml> {
+    let mut seen = HashSet::with_capacity(entries.len());
     for entry in entries {
-        if let Some(first) = seen.insert(&entry.key, entry.line) {
-            return Err(format!("`{}` is there twice, in lines {first} and {}; remove one", entry.key, entry.line));
+        if !seen.insert(&entry.key) {
+            let message = format!("the key `{}` is there twice; remove one of the two", entry.key);
+            return Err(NotYaml { line: entry.line, message });
         }
     }
     Ok(())
+}
+
+/// An error in the line that is being read.
+fn here(message: impl Into<String>) -> NotYaml {
+    NotYaml { line: 0, message: message.into() }
 }
 
 fn size(node: &Node<'_>) -> usize {
