@@ -84,12 +84,10 @@ impl Cursor<'_> {
     }
 
     fn map<'de, V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Misfit> {
-        match &self.node.value {
-            Value::Map(entries) => {
-                visitor.visit_map(Entries { entries: entries.iter(), value: None, fields, of: self })
-            }
-            _ => Err(de::Error::invalid_type(self.unexpected(), &visitor)),
-        }
+        let Value::Map(entries) = &self.node.value else {
+            return Err(de::Error::invalid_type(self.unexpected(), &visitor));
+        };
+        visitor.visit_map(Entries { entries: entries.iter(), value: None, fields, of: self })
     }
 }
 
@@ -109,10 +107,7 @@ impl<'de> de::Deserializer<'de> for Cursor<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
-        match &self.node.value {
-            Value::Null => visitor.visit_none(),
-            _ => visitor.visit_some(self),
-        }
+        if self.node.value == Value::Null { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -134,13 +129,11 @@ impl<'de> de::Deserializer<'de> for Cursor<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Misfit> {
-        match self.node.value {
-            Value::String(ref text) => {
-                let text: StrDeserializer<'_, Misfit> = text.as_ref().into_deserializer();
-                visitor.visit_enum(text)
-            }
-            _ => Err(de::Error::unknown_variant(&scalar(self.node), variants)),
-        }
+        let Value::String(text) = &self.node.value else {
+            return Err(de::Error::unknown_variant(&scalar(self.node), variants));
+        };
+        let text: StrDeserializer<'_, Misfit> = text.as_ref().into_deserializer();
+        visitor.visit_enum(text)
     }
 
     /// The type has no such field: every visitor asks for the value of one that it does not know in this way.
@@ -254,11 +247,14 @@ impl de::Error for Misfit {
             (Unexpected::Str(text), "a whole number") if text.parse::<i64>().is_ok() => "; leave out the quotes",
             _ => "",
         };
-        let is = match unexpected {
-            Unexpected::Unit => "nothing".to_owned(),
-            Unexpected::Map => "an object".to_owned(),
-            Unexpected::Seq => "a list".to_owned(),
-            other => format!("the {other}"),
+        let is = if unexpected == Unexpected::Unit {
+            "nothing".to_owned()
+        } else if unexpected == Unexpected::Map {
+            "an object".to_owned()
+        } else if unexpected == Unexpected::Seq {
+            "a list".to_owned()
+        } else {
+            format!("the {unexpected}")
         };
         Self::custom(format!("this is {is}, but must be {expected}{cure}"))
     }

@@ -49,18 +49,13 @@ pub(super) struct NotYaml {
 impl<'a> Node<'a> {
     /// The value of a key.
     pub(super) fn get(&self, key: &str) -> Option<&Node<'a>> {
-        match &self.value {
-            Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
-            _ => None,
-        }
+        let Value::Map(entries) = &self.value else { return None };
+        entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
     /// The text of a string.
     pub(super) fn text(&self) -> Option<&str> {
-        match &self.value {
-            Value::String(text) => Some(text),
-            _ => None,
-        }
+        if let Value::String(text) = &self.value { Some(text) } else { None }
     }
 
     /// The line of a field such as `spec.ports[0].port`; of what encloses it where there is no such field.
@@ -72,7 +67,7 @@ impl<'a> Node<'a> {
                     entries.iter().find(|entry| entry.key == step).map(|entry| (&entry.node, entry.line))
                 }
                 Value::List(items) => step.parse().ok().and_then(|i: usize| items.get(i)).map(|item| (item, item.line)),
-                _ => None,
+                Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::String(_) => None,
             };
             let Some(found) = next else { break };
             (node, line) = found;

@@ -88,9 +88,10 @@ fn each_family_of_vips_uses_the_slices_and_tunnels_of_its_family() {
 #[test]
 fn a_vip_without_slices_of_its_family_uses_the_others_through_tunnels_of_its_own() {
     let fed = cluster(vec![web().vip("2001:db8::10").into(), http("shop/web-4").ready("172.17.3.3", "t33").into()]);
-    let destination = |part: &str| match fed.path(part, "172.17.3.3") {
-        Path::Tunnel { destination, .. } => destination,
-        path => panic!("no tunnel but {path:?}"),
+    let destination = |part: &str| {
+        let path = fed.path(part, "172.17.3.3");
+        let Path::Tunnel { destination, .. } = path else { panic!("no tunnel but {path:?}") };
+        destination
     };
     assert_eq!(destination("shop/web"), ip("172.17.3.3"));
     assert_eq!(destination("shop/web@[2001:db8::10]:80/TCP"), ip("2001:db8:3::3"));
