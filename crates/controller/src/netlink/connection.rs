@@ -1,5 +1,7 @@
 use std::io;
 
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
 };
@@ -47,6 +49,8 @@ impl NetlinkError {
 }
 
 const DUMP_ATTEMPTS: usize = 10;
+/// How long an answer may take, seconds.
+const ANSWER_TIMEOUT: i64 = 10;
 /// The kernel sends at most 32 KiB at once; a datagram that does not fit is lost.
 const BUFFER: usize = 64 * 1024;
 
@@ -68,6 +72,9 @@ impl Connection {
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(NetlinkError::Open)?;
         socket.bind_auto().map_err(NetlinkError::Open)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(NetlinkError::Open)?;
+        // The kernel answers at once; should it not, an error is better than to hang.
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_TIMEOUT))
+            .map_err(|error| NetlinkError::Open(error.into()))?;
         // Both are refinements: filters in dumps (4.20), plain messages in errors (4.12).
         for (option, result) in [
             ("strict checking", socket.set_netlink_get_strict_chk(true)),

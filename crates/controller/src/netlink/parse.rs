@@ -242,3 +242,113 @@ pub(super) fn rule(message: RuleMessage) -> Option<Rule> {
     }
     (rule.table != LOCAL_TABLE && rule.table != 0).then_some(rule)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rtnetlink::packet_route::link::{InfoKind, VlanProtocol};
+    use rtnetlink::packet_route::route::RouteHeader;
+
+    #[test]
+    fn a_vlan_device_has_its_tag_and_the_device_beneath() {
+        let mut message = LinkMessage::default();
+        message.header.index = 9;
+        message.header.link_layer_type = LinkLayerType::Ether;
+        message.header.flags = LinkFlags::Up | LinkFlags::LowerUp;
+        let tag = vec![InfoVlan::Id(42), InfoVlan::Protocol(VlanProtocol::Ieee8021Ad)];
+        message.attributes = vec![
+            LinkAttribute::IfName("eth1.42".into()),
+            LinkAttribute::Link(8),
+            LinkAttribute::Address(vec![2, 0, 0, 0, 0, 9]),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(InfoData::Vlan(tag))]),
+        ];
+        let expected = Link {
+            index: 9,
+            name: "eth1.42".into(),
+            mac: Some(Mac([2, 0, 0, 0, 0, 9])),
+            kind: "vlan".into(),
+            up: true,
+            running: true,
+            lower: Some(8),
+            vlan: Some(VlanTag { protocol: 0x88a8, id: 42 }),
+            ..Link::default()
+        };
+        assert_eq!(link(message), expected);
+    }
+
+    #[test]
+    fn an_address_that_is_not_of_ethernet_is_no_mac() {
+        let mut message = LinkMessage::default();
+        message.header.link_layer_type = LinkLayerType::Tunnel;
+        message.attributes = vec![LinkAttribute::Address(vec![10, 0, 0, 1, 0, 0])];
+        assert_eq!(link(message).mac, None);
+    }
+
+    fn route_message(next_hops: Vec<RouteNextHop>) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.kind = RouteType::Unicast;
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.attributes = vec![RouteAttribute::MultiPath(next_hops)];
+        message
+    }
+
+    fn next_hop(link: u32, flags: RouteNextHopFlags) -> RouteNextHop {
+        let mut hop = RouteNextHop::default();
+        hop.interface_index = link;
+        hop.flags = flags;
+        hop.attributes = vec![RouteAttribute::Gateway(RouteAddress::Inet([192, 0, 2, 1].into()))];
+        hop
+    }
+
+    #[test]
+    fn of_a_multipath_route_the_first_living_next_hop_is_taken() {
+        let dead = next_hop(2, RouteNextHopFlags::Dead);
+        let living = next_hop(3, RouteNextHopFlags::empty());
+        let parsed = route(route_message(vec![dead.clone(), living.clone(), dead.clone()])).unwrap();
+        assert_eq!((parsed.link, parsed.via), (3, Some([192, 0, 2, 1].into())));
+        assert_eq!(route(route_message(vec![dead])), None);
+    }
+
+    #[test]
+    fn routes_that_are_not_for_us_are_left_out() {
+        let living = || vec![next_hop(3, RouteNextHopFlags::empty())];
+        assert!(route(route_message(living())).is_some());
+        for spoil in [
+            |message: &mut RouteMessage| message.header.table = 255,
+            |message: &mut RouteMessage| message.header.kind = RouteType::Local,
+            |message: &mut RouteMessage| message.header.flags = RouteFlags::Cloned,
+            |message: &mut RouteMessage| message.header.source_prefix_length = 64,
+            |message: &mut RouteMessage| message.header.tos = 4,
+            |message: &mut RouteMessage| message.header.address_family = AddressFamily::Mpls,
+        ] {
+            let mut message = route_message(living());
+            spoil(&mut message);
+            assert_eq!(route(message.clone()), None, "{:?}", message.header);
+        }
+    }
+
+    #[test]
+    fn neighbours_that_are_being_confirmed_are_good() {
+        let states = [
+            (Nud::Incomplete, None),
+            (Nud::Failed, None),
+            (Nud::None, None),
+            (Nud::Reachable, Some(NeighbourState::Fresh)),
+            (Nud::Delay, Some(NeighbourState::Fresh)),
+            (Nud::Probe, Some(NeighbourState::Fresh)),
+            (Nud::Stale, Some(NeighbourState::Stale)),
+            (Nud::Permanent, Some(NeighbourState::Fixed)),
+        ];
+        for (state, expected) in states {
+            let mut message = NeighbourMessage::default();
+            message.header.state = state;
+            message.attributes = vec![
+                NeighbourAttribute::Destination(NeighbourAddress::Inet([192, 0, 2, 1].into())),
+                NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, 1]),
+            ];
+            let (_, parsed) = neighbour(message).unwrap();
+            assert_eq!(parsed.usable().map(|_| parsed.state), expected, "{state:?}");
+        }
+    }
+}

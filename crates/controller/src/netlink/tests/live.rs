@@ -1,6 +1,7 @@
 //! Against the kernel, in namespaces.
 
 use std::collections::BTreeMap;
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -126,6 +127,43 @@ fn a_gateways_new_mac_is_told_within_milliseconds() {
     }
     // The best of sixteen: the machine may be busy, the way may not be slow.
     assert!(fastest < Duration::from_millis(50), "took {fastest:?} at best");
+}
+
+#[test]
+fn a_gateway_whose_card_is_replaced_is_followed_by_its_own_arp() {
+    let bed = Bed::new();
+    let (_monitor, view) = bed.monitor(&["172.17.3.3", "2001:db8:3::3"]);
+    for to in ["0.0.0.0/0", "::/0"] {
+        wait_for("the gateway", || mac_of(&view, to) == mac(GATEWAY_MAC));
+    }
+    // For a second after an update the kernel believes no other (net.ipv4.neigh.*.locktime).
+    std::thread::sleep(Duration::from_millis(1200));
+    let new = "02:00:00:00:00:99";
+    bed.gateway.ip(&format!("link set gw address {new}"));
+    bed.gateway.ip("neighbour flush dev gw");
+    for (from, to) in [("172.17.2.1:0", "172.17.2.2:9"), ("[2001:db8:2::1]:0", "[2001:db8:2::2]:9")] {
+        let socket = bed.gateway.inside(|| UdpSocket::bind(from).unwrap());
+        socket.send_to(b"here I am", to).unwrap();
+    }
+    for to in ["0.0.0.0/0", "::/0"] {
+        wait_for("the new card", || mac_of(&view, to) == mac(new));
+    }
+}
+
+#[test]
+fn tables_that_every_packet_looks_up_count_and_others_do_not() {
+    let bed = Bed::new();
+    bed.node.ip("rule add priority 100 lookup 10");
+    bed.node.ip("rule add priority 50 fwmark 1 lookup 11");
+    bed.node.ip("rule add priority 60 from 192.0.2.0/24 lookup 11");
+    bed.node.ip("rule add priority 70 iif lo lookup 11");
+    bed.node.ip("route add 172.17.3.0/24 via 172.17.2.8 table 10");
+    bed.node.ip("route add 172.17.3.0/24 via 172.17.2.9 table 11");
+    let (_monitor, view) = bed.monitor(&["172.17.3.3"]);
+    let via = || view.borrow().next_hops.first().and_then(|hop| hop.via).map(|via| via.to_string());
+    assert_eq!(via().as_deref(), Some("172.17.2.8"));
+    bed.node.ip("rule delete priority 100");
+    wait_for("the main table's route", || via().as_deref() == Some("172.17.2.1"));
 }
 
 #[test]
