@@ -40,6 +40,9 @@ fn build(ebpf: &Path, linker: &Path, target_dir: &Path) -> Result<PathBuf, Box<d
         // Packets are not aligned, and every CPU that runs this in a kernel loads words at any address.
         "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),
         "-Cdebuginfo=2".to_owned(),
+        // Short loops over header words are unrolled, searches of tables are not.
+        "-Cllvm-args=-unroll-full-max-count=16".to_owned(),
+        "-Clink-arg=--llvm-args=-unroll-full-max-count=16".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         format!("-Clinker={}", linker.display()),
     ];

@@ -9,10 +9,27 @@
 //! | [`reason`] | why packets are dropped: name, cause, cure |
 //! | [`hash`] | the keyed flow hash that picks rows |
 //! | [`probe`] | open-addressed lookup that insertions and deletions never disturb |
+//! | [`packet`], [`headers`], [`parse`] | what a packet is |
+//! | [`gue`], [`outer`], [`tunnel`], [`ecn`], [`checksum`] | the tunnel |
+//! | [`fragment`], [`limiter`] | the small memory of slow paths |
+//! | [`answer`] | ICMP answers |
+//! | [`verdict`] | what becomes of a packet |
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 pub mod abi;
+pub mod answer;
+pub mod checksum;
+pub mod ecn;
+pub mod fragment;
+pub mod gue;
 pub mod hash;
+pub mod headers;
+pub mod limiter;
+pub mod outer;
+pub mod packet;
+pub mod parse;
 pub mod probe;
 pub mod reason;
+pub mod tunnel;
+pub mod verdict;

@@ -39,3 +39,27 @@ pub const fn home_of_frontend(key: u64) -> u32 {
 pub const fn home_of_local(key: u64, address: Address) -> u32 {
     home_of_frontend(key ^ address.hi ^ address.lo.rotate_left(29))
 }
+
+/// What a search finds in one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look<T> {
+    /// The key.
+    Found(T),
+    /// Another key, or a withdrawn one: on to the next.
+    Other,
+    /// Never used: the key is nowhere.
+    Empty,
+}
+
+/// Looks for a key from its home slot on. `look` is given indices below the size of the table, `mask` + 1.
+#[inline(always)]
+pub fn search<T>(home: u32, mask: u32, mut look: impl FnMut(u32) -> Look<T>) -> Option<T> {
+    for step in 0..PROBE_LIMIT {
+        match look(home.wrapping_add(step) & mask) {
+            Look::Found(found) => return Some(found),
+            Look::Other => {}
+            Look::Empty => return None,
+        }
+    }
+    None
+}

@@ -45,6 +45,13 @@ impl Address {
         [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
     }
 
+    /// Whether it is IPv4 (IPv4-mapped).
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_v4(self) -> bool {
+        self.hi == 0 && self.lo as u32 == 0xffff_0000
+    }
+
     /// From the standard library's type; IPv4 becomes IPv4-mapped.
     #[must_use]
     pub const fn from_ip(ip: core::net::IpAddr) -> Self {

@@ -1,0 +1,119 @@
+//! The one place that touches a frame's memory.
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
+use guenon_ebpf::headers::ipv6::{Hidden, Upper};
+use guenon_ebpf::packet::Packet;
+
+use crate::extensions;
+
+/// The frame as it lies in memory now. `FRAGS`: it may go on in further buffers. Changing its size
+/// ([`Frame::grow`], [`Frame::shrink`], [`Frame::cut`]) consumes it, since nothing read before is valid after.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame<const FRAGS: bool> {
+    ctx: *mut xdp_md,
+    start: usize,
+    end: usize,
+}
+
+impl<const FRAGS: bool> Frame<FRAGS> {
+    /// The frame that the kernel hands over.
+    #[inline(always)]
+    pub(crate) fn new(ctx: *mut xdp_md) -> Self {
+        // SAFETY: the kernel gives a valid context for as long as the program runs.
+        let (start, end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
+        Self { ctx, start: opaque(start), end }
+    }
+
+    /// What the kernel handed over, for a stage that runs in a function of its own.
+    #[inline(always)]
+    pub(crate) fn ctx(&self) -> *mut xdp_md {
+        self.ctx
+    }
+
+    /// Bytes of the linear part: all of it, but for multi-buffer frames.
+    #[inline(always)]
+    pub(crate) fn linear_len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Bytes of the whole frame.
+    #[inline(always)]
+    pub(crate) fn whole_len(&self) -> usize {
+        if FRAGS {
+            // SAFETY: the helper takes the context and changes nothing.
+            unsafe { bpf_xdp_get_buff_len(self.ctx) as usize }
+        } else {
+            self.linear_len()
+        }
+    }
+
+    /// `N` bytes from `at` on, to be changed; `None` where the linear part ends before.
+    #[inline(always)]
+    pub(crate) fn bytes_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
+        let first = self.start + at;
+        if first + N > self.end {
+            return None;
+        }
+        // SAFETY: the bytes lie between the frame's start and end, and `&mut self` makes this the only view of them.
+        Some(unsafe { &mut *(first as *mut [u8; N]) })
+    }
+
+    /// Makes room for `bytes` in front; `None` if there is no headroom for them.
+    #[inline(always)]
+    pub(crate) fn grow(self, bytes: usize) -> Option<Self> {
+        self.move_head(-(bytes as i32))
+    }
+
+    /// Takes `bytes` off the front.
+    #[inline(always)]
+    pub(crate) fn shrink(self, bytes: usize) -> Option<Self> {
+        self.move_head(bytes as i32)
+    }
+
+    /// Cuts the frame to its first `len` bytes, of `whole`.
+    #[inline(always)]
+    pub(crate) fn cut(self, whole: usize, len: usize) -> Option<Self> {
+        // SAFETY: the helper takes the context; whatever pointed into the frame is gone with `self`.
+        let failed = unsafe { bpf_xdp_adjust_tail(self.ctx, len as i32 - whole as i32) } != 0;
+        if failed { None } else { Some(Self::new(self.ctx)) }
+    }
+
+    #[inline(always)]
+    fn move_head(self, delta: i32) -> Option<Self> {
+        // SAFETY: the helper takes the context; whatever pointed into the frame is gone with `self`.
+        let failed = unsafe { bpf_xdp_adjust_head(self.ctx, delta) } != 0;
+        if failed { None } else { Some(Self::new(self.ctx)) }
+    }
+}
+
+impl<const FRAGS: bool> Packet for Frame<FRAGS> {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        let first = self.start + at;
+        if first + N > self.end {
+            return None;
+        }
+        // SAFETY: the bytes lie between the frame's start and end.
+        Some(unsafe { &*(first as *const [u8; N]) })
+    }
+
+    #[inline(always)]
+    fn walk(&self, next: u8, at: usize, end: usize) -> Result<Upper, Hidden> {
+        extensions::walk::<FRAGS>(self, next, at, end)
+    }
+
+    #[inline(always)]
+    fn reaches(&self, end: usize) -> bool {
+        opaque(self.start) + end <= self.end || (FRAGS && self.whole_len() >= end)
+    }
+}
+
+/// The same number, of which the compiler knows nothing: from the width of `xdp_md.data` it would infer that a
+/// check further on in the frame makes a later one nearer its start needless, which the verifier wants to see.
+#[inline(always)]
+fn opaque(mut number: usize) -> usize {
+    // SAFETY: moves a register to itself.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(nomem, nostack, preserves_flags)) };
+    number
+}

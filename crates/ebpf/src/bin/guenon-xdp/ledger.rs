@@ -1,0 +1,105 @@
+//! The accounts of one packet: opened once, closed once, by one exit.
+
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
+use aya_ebpf::helpers::bpf_redirect;
+use guenon_ebpf::abi::{COUNTERS_PER_INTERFACE, Counter, Event, FrontendCounters, InterfaceCounters, RECEIVED};
+use guenon_ebpf::reason::DropReason;
+use guenon_ebpf::verdict::{self, Outcome, Verdict};
+
+use crate::maps::{COUNTERS, ENDPOINT_STATS, FRONTEND_STATS};
+use crate::settings;
+
+/// The counters of this interface and CPU, and of the frontend that the packet turned out to be for.
+pub(crate) struct Ledger {
+    counters: &'static mut InterfaceCounters,
+    frontend: Option<&'static mut FrontendCounters>,
+    bytes: u64,
+}
+
+impl Ledger {
+    /// Counts a packet as received. `None` if the loader gave a slot that does not exist.
+    #[inline(always)]
+    pub(crate) fn open(bytes: usize) -> Option<Self> {
+        let counters = COUNTERS.get_ptr_mut(settings::slot())?;
+        // SAFETY: an element of this CPU, on which no other program counts while this one runs.
+        let counters = unsafe { &mut *counters };
+        let mut ledger = Self { counters, frontend: None, bytes: bytes as u64 };
+        ledger.count(RECEIVED);
+        Some(ledger)
+    }
+
+    /// Counts what has happened beside the verdict.
+    #[inline(always)]
+    pub(crate) fn event(&mut self, event: Event) {
+        self.count(event.index());
+    }
+
+    /// The packet is for this frontend: a drop from here on is counted there too.
+    #[inline(always)]
+    pub(crate) fn frontend(&mut self, index: u32) {
+        // SAFETY: as in `open`.
+        self.frontend = FRONTEND_STATS.get_ptr_mut(index).map(|counters| unsafe { &mut *counters });
+    }
+
+    /// The director role took the packet for its frontend.
+    #[inline(always)]
+    pub(crate) fn directed(&mut self) {
+        if let Some(frontend) = &mut self.frontend {
+            add(&mut frontend.directed, self.bytes);
+        }
+    }
+
+    /// The decap role delivered the packet for its frontend.
+    #[inline(always)]
+    pub(crate) fn delivered(&mut self) {
+        if let Some(frontend) = &mut self.frontend {
+            frontend.delivered += 1;
+        }
+    }
+
+    /// The packet goes to the endpoint with these counters.
+    #[inline(always)]
+    pub(crate) fn endpoint(&mut self, counter: u32) {
+        if let Some(counters) = ENDPOINT_STATS.get_ptr_mut(counter) {
+            // SAFETY: as in `open`.
+            add(unsafe { &mut *counters }, self.bytes);
+        }
+    }
+
+    /// Counts the packet under its verdict, and says it in the kernel's terms.
+    #[inline(always)]
+    pub(crate) fn close(mut self, outcome: Outcome) -> u32 {
+        let outcome = match outcome {
+            Ok(Verdict::Redirect { ifindex }) if !redirect(ifindex) => Err(DropReason::Redirect),
+            Ok(_) | Err(_) => outcome,
+        };
+        self.count(verdict::counter(outcome));
+        if let (Err(_), Some(frontend)) = (outcome, self.frontend) {
+            frontend.dropped += 1;
+        }
+        match outcome {
+            Ok(Verdict::Pass) => XDP_PASS,
+            Ok(Verdict::Transmit) => XDP_TX,
+            Ok(Verdict::Redirect { .. }) => XDP_REDIRECT,
+            Err(DropReason::Aborted) => XDP_ABORTED,
+            Err(_) => XDP_DROP,
+        }
+    }
+
+    #[inline(always)]
+    fn count(&mut self, index: usize) {
+        add(&mut self.counters.0[index & (COUNTERS_PER_INTERFACE - 1)], self.bytes);
+    }
+}
+
+#[inline(always)]
+fn add(counter: &mut Counter, bytes: u64) {
+    counter.packets += 1;
+    counter.bytes += bytes;
+}
+
+#[inline(always)]
+fn redirect(ifindex: u32) -> bool {
+    // SAFETY: the helper notes the target; it touches no memory of ours.
+    unsafe { bpf_redirect(ifindex, 0) == XDP_REDIRECT as i64 }
+}
