@@ -8,7 +8,7 @@ use super::issue::{Issue, Issues};
 use super::routes::Routes;
 use super::select::{Delivery, Part, Target};
 use super::uses::Uses;
-use crate::model::{EndpointState, FarEnd, LocalDelivery, Path, ProblemReason, ServiceState};
+use crate::model::{EndpointState, FarEnd, Frontend, LocalDelivery, Path, ProblemReason, ServiceState};
 
 /// A part of a VirtualService, as this node reaches its endpoints.
 #[derive(Debug)]
@@ -29,7 +29,15 @@ pub(super) struct Here {
 /// Finds the way to each endpoint of a part.
 pub(super) fn locate(part: &Part, field: &'static str, here: &Here) -> Located {
     let mut issues = Issues::default();
-    let vips: BTreeSet<IpAddr> = part.frontends.iter().map(|frontend| frontend.vip).collect();
+    // Without Node objects nothing else keeps a VIP from taking this node's own address away from it.
+    let is_refused = |frontend: &&Frontend| here.routes.is_tunnel(frontend.vip);
+    for Frontend { vip, .. } in part.frontends.iter().filter(is_refused) {
+        let message = format!("{vip} is this node's own tunnel address; choose one that no node has");
+        issues.add(Issue::new(ProblemReason::AddressNotAllowed, "spec.addresses", message));
+    }
+    let frontends: BTreeSet<Frontend> =
+        part.frontends.iter().filter(|frontend| !is_refused(frontend)).copied().collect();
+    let vips: BTreeSet<IpAddr> = frontends.iter().map(|frontend| frontend.vip).collect();
     let mut uses = Uses { vips, ..Uses::default() };
     let mut endpoints = Vec::with_capacity(part.targets.len());
     for target in &part.targets {
@@ -42,12 +50,7 @@ pub(super) fn locate(part: &Part, field: &'static str, here: &Here) -> Located {
     }
     let devices = uses.veths.iter().map(|(device, _)| device);
     uses.replies = devices.flat_map(|device| uses.vips.iter().map(|vip| (device.clone(), *vip))).collect();
-    let state = ServiceState {
-        frontends: part.frontends.clone(),
-        client_ip: part.client_ip,
-        endpoints,
-        rows: Arc::clone(&part.rows),
-    };
+    let state = ServiceState { frontends, client_ip: part.client_ip, endpoints, rows: Arc::clone(&part.rows) };
     Located { state: Arc::new(state), issues: issues.end(), uses }
 }
 

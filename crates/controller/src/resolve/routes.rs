@@ -79,6 +79,12 @@ impl Routes {
         self.own.contains(&address)
     }
 
+    /// Whether the address is one that this node's tunnels start and end at.
+    #[must_use]
+    pub fn is_tunnel(&self, address: IpAddr) -> bool {
+        self.tunnel.contains(&address)
+    }
+
     /// The outer source of tunnels of this family: the first tunnel address of it.
     #[must_use]
     pub fn source(&self, destination: IpAddr) -> Option<IpAddr> {

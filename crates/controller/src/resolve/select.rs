@@ -83,6 +83,11 @@ pub(super) fn select(index: &Index, service: &VirtualService, schedule: &Schedul
             _ => service.name.clone(),
         };
         let part = part(name, frontends, service.client_ip, groups, schedule, before);
+        if part.targets.len() == table::MAX_ENDPOINTS {
+            let message =
+                format!("a service has {} endpoints at most; of more, the rest takes no flows", table::MAX_ENDPOINTS);
+            issues.add(Issue::new(ProblemReason::NoResources, backends_field(service), message));
+        }
         if part.rows.is_empty() {
             issues.add(no_ready_endpoints(service, &part));
         }

@@ -77,3 +77,13 @@ fn vips_on_the_node_are_marked_only_while_a_frontend_has_them() {
     let fed = fed_at(view, vec![web.into(), service("shop/other", &[])]);
     assert_eq!(fed.state().on_node, [ip("203.0.113.10")].into());
 }
+
+#[test]
+fn a_vip_that_is_this_nodes_tunnel_address_is_refused_here_even_without_node_objects() {
+    let web = virtual_service("shop/web").vip("172.17.2.2").vip("203.0.113.10").tcp(80).endpoint("172.17.3.3");
+    let fed = fed(vec![web.into()]);
+    assert_eq!(fed.frontends("shop/web"), ["203.0.113.10:80/TCP"]);
+    insta::assert_snapshot!(fed.problems(), @r#"
+    VirtualService shop/web, spec.addresses: 172.17.2.2 is this node's own tunnel address; choose one that no node has (AddressNotAllowed)
+    "#);
+}
