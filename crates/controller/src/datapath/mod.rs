@@ -6,9 +6,34 @@
 //! | [`tables`] | the writer and the readers of the tables, over words of memory |
 //! | [`memory`] | the tables in ordinary memory: tests, planning without a kernel |
 //! | [`private`] | the program on maps of its own: the simulator, tests |
+//! | [`Kernel`] | the tables in pinned maps, programs and links: what an agent holds |
+//! | [`Reader`] | the same for reading: `guenon status`, metrics |
 
 pub mod atomic;
+mod attach;
+mod bases;
+mod counters;
+mod error;
+mod events;
+mod grace_period;
+mod interfaces;
+mod kernel;
+#[cfg(test)]
+mod kernel_tests;
+mod maps;
 pub mod memory;
 pub mod object;
+mod pins;
+mod preflight;
 pub mod private;
+mod program;
+mod reader;
+mod sys;
 pub mod tables;
+
+pub use counters::Extent;
+pub use error::DataPathError;
+pub use events::Events;
+pub use kernel::{AttachMode, Detached, Kernel, Options, detach_all};
+pub use maps::Mapped;
+pub use reader::Reader;

@@ -34,7 +34,9 @@ use guenon_ebpf::abi::{Descriptor, FrontendSlot, Meta};
 use crate::apply::{DataPath, Operation, Refusal};
 use crate::model::{Frontend, NextHopKey, ServiceName, State};
 
-pub use observe::{read_meta, read_state, service_names};
+pub use observe::{
+    Occupancy, endpoint_counters, frontend_slots, occupancy, read_meta, read_next_hops, read_state, service_names,
+};
 pub use quarantine::{Grace, NoReaders};
 pub use store::{Capacities, MAX_DIRECTORS, MAX_NEXT_HOPS, Store, Table};
 
@@ -97,17 +99,6 @@ pub enum Released {
     Frontend(u32),
     /// Index in `ENDPOINT_STATS`.
     Endpoint(u32),
-}
-
-/// How much of a table is in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Occupancy {
-    /// Name of the map.
-    pub map: &'static str,
-    /// Elements in use, those that wait for a grace period included.
-    pub used: usize,
-    /// Elements that it promises to hold.
-    pub capacity: usize,
 }
 
 impl<S: Store> Tables<S> {
@@ -176,23 +167,26 @@ impl<S: Store> Tables<S> {
         (self.frontends.values().map(|held| held.slot).collect(), counters)
     }
 
-    /// How much is in use.
+    /// How much is in use, what waits for a grace period included.
     pub fn occupancy(&self) -> Vec<Occupancy> {
-        let of = |table: Table, used: usize, capacity: usize| Occupancy { map: table.map(), used, capacity };
         let total = |table: Table| self.store.elements(table) as usize;
-        let by_free = |table: Table, free: usize| of(table, total(table) - free, total(table));
-        let slots = |slots: &Slots, used: usize| of(slots.table, used, slots.capacity());
-        vec![
-            slots(&self.address_slots, self.vips.len() + self.tunnels.len()),
-            slots(&self.director_slots, self.directors.len()),
-            slots(&self.frontend_slots, self.frontends.len()),
-            by_free(Table::Services, self.service_ids.free()),
-            by_free(Table::Rows, self.pages.free() as usize),
-            by_free(Table::Endpoints, self.blocks.free() as usize),
-            by_free(Table::NextHops, self.hop_ids.free()),
-            by_free(Table::Interfaces, self.egress_slots.free()),
-            slots(&self.local_slots, self.locals.len()),
-        ]
+        let of = |table: Table, free: usize| Occupancy {
+            map: table.map(),
+            used: total(table) - free,
+            capacity: total(table),
+        };
+        let mut all = occupancy(&self.store);
+        for (table, free) in [
+            (Table::Services, self.service_ids.free()),
+            (Table::Rows, self.pages.free() as usize),
+            // The first is never used.
+            (Table::Endpoints, self.blocks.free() as usize + 1),
+            (Table::NextHops, self.hop_ids.free()),
+            (Table::Interfaces, self.egress_slots.free()),
+        ] {
+            all.iter_mut().filter(|known| known.map == table.map()).for_each(|known| *known = of(table, free));
+        }
+        all
     }
 
     fn try_execute(&mut self, operation: &Operation) -> Result<(), Refusal> {

@@ -1,16 +1,20 @@
 //! What is in force, read back from the words alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use guenon_ebpf::abi::{self, Address, AddressKind, AddressTag, Descriptor, FrontendSlot, Meta, Row};
+use guenon_ebpf::abi::{self, Address, AddressKind, AddressTag, Descriptor, FrontendSlot, Meta, PAGE_ROWS, Row};
 use zerocopy::transmute;
 
 use super::header::{EndpointWords, decode};
-use super::next_hops::{decode_hop, decode_key};
+use super::next_hops::{decode_hop, decode_key, egress_of};
 use super::services::NAME_WORDS;
+use super::slots::{Usage, usage};
 use super::store::{Store, Table};
-use crate::model::{Frontend, LocalDelivery, Path, Protocol, ServiceName, ServiceState, State};
+use crate::model::{
+    Frontend, LocalDelivery, NextHopKey, NextHopState, Path, Protocol, ServiceName, ServiceState, State,
+};
 
 /// Reads everything: meant for starting, and for people; its cost is that of the whole configuration.
 /// What is half written by another process just now, or damaged, is left out.
@@ -32,11 +36,7 @@ pub fn read_state(store: &impl Store) -> State {
             state.directors.insert(slot.to_ip());
         }
     }
-    for index in 0..store.elements(Table::NextHopKeys) {
-        if let (Some(key), Some(hop)) = (decode_key(store, index), decode_hop(store, index)) {
-            state.next_hops.insert(key, hop);
-        }
-    }
+    state.next_hops = read_next_hops(store);
     let mut frontends: BTreeMap<u32, BTreeSet<Frontend>> = BTreeMap::new();
     for (_, slot) in live_frontends(store) {
         if let Some(vip) = vips.get(&slot.vip()) {
@@ -63,6 +63,90 @@ pub fn service_names(store: &impl Store) -> impl Iterator<Item = (u32, ServiceNa
 pub fn read_meta(store: &impl Store) -> Meta {
     let words: [u64; size_of::<Meta>() / 8] = store.element(Table::Meta, 0);
     transmute!(words)
+}
+
+/// Next hops in force.
+pub fn read_next_hops(store: &impl Store) -> BTreeMap<NextHopKey, NextHopState> {
+    (0..store.elements(Table::NextHopKeys))
+        .filter_map(|index| Some((decode_key(store, index)?, decode_hop(store, index)?)))
+        .collect()
+}
+
+/// Frontends in force: service, and slot in `FRONTENDS` and `FRONTEND_STATS`.
+pub fn frontend_slots(store: &impl Store) -> BTreeMap<Frontend, (ServiceName, u32)> {
+    let names: BTreeMap<u32, ServiceName> = service_names(store).collect();
+    let vips: BTreeMap<u32, Address> = addresses(store, Table::Addresses)
+        .filter(|(_, tag)| tag.kind() == AddressKind::Vip as u8)
+        .map(|(address, tag)| (tag.id(), address))
+        .collect();
+    live_frontends(store)
+        .filter_map(|(index, slot)| {
+            let name = names.get(&slot.service())?;
+            Some((frontend(slot, *vips.get(&slot.vip())?), (name.clone(), index)))
+        })
+        .collect()
+}
+
+/// Endpoints in force: index in `ENDPOINT_STATS`.
+pub fn endpoint_counters(store: &impl Store) -> BTreeMap<(ServiceName, IpAddr), u32> {
+    service_names(store)
+        .flat_map(|(id, name)| {
+            let descriptor = Descriptor(store.load(Table::Services, id as usize));
+            read_block(store, descriptor)
+                .into_iter()
+                .map(move |endpoint| ((name.clone(), Address::from_bytes(endpoint.address).to_ip()), endpoint.counter))
+        })
+        .collect()
+}
+
+/// How much of a table is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Name of the map.
+    pub map: &'static str,
+    /// Elements in use.
+    pub used: usize,
+    /// Elements that it promises to hold.
+    pub capacity: usize,
+}
+
+/// How much is in use, by the words alone: what waits for a grace period is not counted.
+pub fn occupancy(store: &impl Store) -> Vec<Occupancy> {
+    let total = |table: Table| store.elements(table) as usize;
+    let of = |table: Table, used: usize| Occupancy { map: table.map(), used, capacity: total(table) };
+    // Open-addressed: four slots for each entry promised.
+    let hashed = |table: Table, used: usize| Occupancy { map: table.map(), used, capacity: total(table) / 4 };
+    let live = |table: Table, words: usize, tag: usize| {
+        (0..total(table)).filter(|slot| usage(table, store.load(table, slot * words + tag)) == Usage::Live).count()
+    };
+    let descriptors: Vec<Descriptor> = (0..total(Table::Services))
+        .map(|id| Descriptor(store.load(Table::Services, id)))
+        .filter(|descriptor| descriptor.is_present())
+        .collect();
+    let pages = descriptors.iter().map(|descriptor| (descriptor.rows() / PAGE_ROWS) as usize).sum();
+    let endpoints = descriptors
+        .iter()
+        .filter(|descriptor| descriptor.block() != 0 && descriptor.block() < store.elements(Table::Endpoints))
+        .map(|descriptor| {
+            let words: EndpointWords = store.element(Table::Endpoints, descriptor.block());
+            let endpoint: abi::Endpoint = transmute!(words);
+            usize::from(endpoint.block_len)
+        })
+        .sum();
+    let hops: BTreeSet<u32> =
+        (0..store.elements(Table::NextHopKeys)).filter(|index| decode_key(store, *index).is_some()).collect();
+    let devices: BTreeSet<u32> = hops.iter().map(|hop| egress_of(store, *hop)).collect();
+    vec![
+        hashed(Table::Addresses, live(Table::Addresses, 3, 2)),
+        hashed(Table::Directors, live(Table::Directors, 3, 2)),
+        hashed(Table::Frontends, live(Table::Frontends, 1, 0)),
+        of(Table::Services, descriptors.len()),
+        of(Table::Rows, pages),
+        of(Table::Endpoints, endpoints),
+        of(Table::NextHops, hops.len()),
+        of(Table::Interfaces, devices.len()),
+        hashed(Table::Locals, live(Table::Locals, 6, 2)),
+    ]
 }
 
 fn read_service(store: &impl Store, id: u32, frontends: BTreeSet<Frontend>) -> Option<ServiceState> {

@@ -303,7 +303,6 @@ proptest! {
                 abi::map::DIRECTORS => model.state.directors.len(),
                 abi::map::NEXT_HOPS => model.state.next_hops.len(),
                 abi::map::INTERFACES => model.state.next_hops.values().map(|hop| &hop.egress).collect::<BTreeSet<_>>().len(),
-                abi::map::ENDPOINTS => 1,
                 _ => 0,
             };
             prop_assert_eq!(occupancy.used, left, "{}", occupancy.map);

@@ -1,0 +1,172 @@
+//! Reads what the program counted.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use guenon_ebpf::abi::{Counter, FrontendCounters, InterfaceCounters, map};
+
+use super::bases::Bases;
+use super::error::DataPathError;
+use super::maps::Mapped;
+use super::sys;
+use super::tables::{attachments, endpoint_counters, frontend_slots, occupancy, read_meta, read_next_hops};
+use crate::model::ServiceName;
+use crate::reading::{AttachedMode, EndpointReading, FrontendReading, InterfaceReading, MapUse, Reading};
+
+/// How much of what was counted is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Counters of each frontend.
+    pub frontends: bool,
+    /// Counters of each endpoint.
+    pub endpoints: bool,
+}
+
+impl Extent {
+    /// Everything.
+    pub const ALL: Self = Self { frontends: true, endpoints: true };
+}
+
+pub(super) fn read(maps: &Mapped, bases: &Bases, extent: Extent) -> Result<Reading, DataPathError> {
+    let meta = read_meta(maps);
+    let mut reading = Reading {
+        revision: meta.revision,
+        revision_at: meta.revision_at,
+        hash_fingerprint: meta.hash_fingerprint,
+        interfaces: interfaces(maps, bases)?,
+        maps: occupancy(maps)
+            .into_iter()
+            .map(|of| MapUse { map: of.map, used: of.used as u64, capacity: of.capacity as u64 })
+            .collect(),
+        next_hops: read_next_hops(maps).into_iter().collect(),
+        ..Reading::default()
+    };
+    if extent.frontends {
+        let counted = frontends(maps)?;
+        reading.frontends = frontend_slots(maps)
+            .into_iter()
+            .map(|(frontend, (service, slot))| FrontendReading {
+                service,
+                frontend,
+                counters: bases.frontend(slot, counted.get(&slot).copied().unwrap_or_default()),
+            })
+            .collect();
+    }
+    if extent.endpoints {
+        let counted = endpoints(maps)?;
+        reading.endpoints = endpoint_counters(maps)
+            .into_iter()
+            .map(|((service, address), index)| EndpointReading {
+                service,
+                address,
+                counter: bases.endpoint(index, counted.get(&index).copied().unwrap_or_default()),
+            })
+            .collect();
+    }
+    Ok(reading)
+}
+
+/// Counters of every interface that ever had a slot, by CPU.
+pub(super) fn interfaces(maps: &Mapped, bases: &Bases) -> Result<Vec<InterfaceReading>, DataPathError> {
+    let cpus = cpus()?;
+    let map = maps.fd(map::COUNTERS).ok_or_else(|| missing(map::COUNTERS))?;
+    let mut interfaces = Vec::new();
+    for attachment in attachments::read_attachments(maps) {
+        let counted: Vec<InterfaceCounters> =
+            sys::lookup_per_cpu(map, attachment.slot, cpus).map_err(DataPathError::map("read", map::COUNTERS))?;
+        let shown = (0..).zip(counted).map(|(cpu, counters)| bases.interface(&attachment.interface, cpu, counters));
+        interfaces.push(InterfaceReading {
+            cpus: shown.collect(),
+            ifindex: attachment.ifindex,
+            mode: match attachment.mode {
+                attachments::Mode::None => AttachedMode::Detached,
+                attachments::Mode::Native => AttachedMode::Native,
+                attachments::Mode::Generic => AttachedMode::Generic,
+            },
+            name: attachment.interface,
+        });
+    }
+    Ok(interfaces)
+}
+
+/// What frontends' slots have counted, but for those with nothing.
+pub(super) fn frontends(maps: &Mapped) -> Result<BTreeMap<u32, FrontendCounters>, DataPathError> {
+    all(maps, map::FRONTEND_STATS, |sum: &mut FrontendCounters, counters: &FrontendCounters| {
+        sum.directed.packets += counters.directed.packets;
+        sum.directed.bytes += counters.directed.bytes;
+        sum.delivered += counters.delivered;
+        sum.dropped += counters.dropped;
+    })
+}
+
+/// What endpoints' indices have counted, but for those with nothing.
+pub(super) fn endpoints(maps: &Mapped) -> Result<BTreeMap<u32, Counter>, DataPathError> {
+    all(maps, map::ENDPOINT_STATS, |sum: &mut Counter, counter: &Counter| {
+        sum.packets += counter.packets;
+        sum.bytes += counter.bytes;
+    })
+}
+
+/// What one frontend's slot has counted.
+pub(super) fn frontend(maps: &Mapped, slot: u32) -> Result<FrontendCounters, DataPathError> {
+    let values: Vec<FrontendCounters> = one(maps, map::FRONTEND_STATS, slot)?;
+    Ok(values.iter().fold(FrontendCounters::default(), |sum, value| FrontendCounters {
+        directed: Counter {
+            packets: sum.directed.packets + value.directed.packets,
+            bytes: sum.directed.bytes + value.directed.bytes,
+        },
+        delivered: sum.delivered + value.delivered,
+        dropped: sum.dropped + value.dropped,
+    }))
+}
+
+/// What one endpoint's index has counted.
+pub(super) fn endpoint(maps: &Mapped, index: u32) -> Result<Counter, DataPathError> {
+    let values: Vec<Counter> = one(maps, map::ENDPOINT_STATS, index)?;
+    Ok(values.iter().fold(Counter::default(), |sum, value| Counter {
+        packets: sum.packets + value.packets,
+        bytes: sum.bytes + value.bytes,
+    }))
+}
+
+/// Endpoints with what they show.
+pub(super) fn shown_endpoints(
+    maps: &Mapped,
+    bases: &Bases,
+) -> Result<BTreeMap<(ServiceName, IpAddr), Counter>, DataPathError> {
+    let counted = endpoints(maps)?;
+    let shown = |index: u32| bases.endpoint(index, counted.get(&index).copied().unwrap_or_default());
+    Ok(endpoint_counters(maps).into_iter().map(|(key, index)| (key, shown(index))).collect())
+}
+
+fn one<T: sys::Plain>(maps: &Mapped, name: &'static str, index: u32) -> Result<Vec<T>, DataPathError> {
+    let map = maps.fd(name).ok_or_else(|| missing(name))?;
+    sys::lookup_per_cpu(map, index, cpus()?).map_err(DataPathError::map("read", name))
+}
+
+fn all<T: sys::Plain + Default + PartialEq>(
+    maps: &Mapped,
+    name: &'static str,
+    add: impl Fn(&mut T, &T),
+) -> Result<BTreeMap<u32, T>, DataPathError> {
+    let map = maps.fd(name).ok_or_else(|| missing(name))?;
+    let (_, shape) = sys::map_info(map).map_err(DataPathError::map("inspect", name))?;
+    let mut counted = BTreeMap::new();
+    sys::for_each_per_cpu(map, shape.max_entries, cpus()?, |index, values: &[T]| {
+        let mut sum = T::default();
+        values.iter().for_each(|value| add(&mut sum, value));
+        if sum != T::default() {
+            counted.insert(index, sum);
+        }
+    })
+    .map_err(DataPathError::map("read", name))?;
+    Ok(counted)
+}
+
+fn cpus() -> Result<usize, DataPathError> {
+    sys::possible_cpus().map_err(DataPathError::file("read", "/sys/devices/system/cpu/possible"))
+}
+
+fn missing(name: &str) -> DataPathError {
+    DataPathError::map("find", name)(std::io::ErrorKind::NotFound.into())
+}

@@ -1,0 +1,111 @@
+//! Loading a program: one for each interface, with its settings as constants.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use aya::programs::Xdp;
+use aya::{EbpfError, EbpfLoader};
+use guenon_ebpf::abi::Settings;
+use zerocopy::IntoBytes;
+
+use super::error::DataPathError;
+use super::maps::shapes;
+use super::object::OBJECT;
+use super::sys;
+use super::tables::{Capacities, Store, Table};
+
+/// Entry points: multi-buffer aware, and for kernels before 5.18.
+const GUENON: [&str; 2] = ["guenon", "guenon_linear"];
+const PASS: [&str; 2] = ["guenon_pass", "guenon_pass_linear"];
+
+/// A loaded program.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) fd: OwnedFd,
+    pub(super) id: u32,
+    /// Takes frames of several buffers (jumbo frames).
+    pub(super) frags: bool,
+}
+
+/// Loads the program on the maps that are pinned in this directory.
+pub(super) fn load(maps: &Path, settings: &Settings) -> Result<Loaded, DataPathError> {
+    let paths: Vec<_> = shapes(&Capacities::default()).into_keys().map(|name| (name, maps.join(name))).collect();
+    let mut loader = EbpfLoader::new();
+    for (name, path) in &paths {
+        loader.map_pin_path(name, path.as_path());
+    }
+    load_with(&mut loader, settings, GUENON)
+}
+
+/// Loads the program that passes everything: for the far end of a veth. It stands on maps of no size of its own.
+pub(super) fn load_pass() -> Result<Loaded, DataPathError> {
+    load_with(&mut EbpfLoader::new(), &Settings::default(), PASS)
+}
+
+fn load_with(
+    loader: &mut EbpfLoader<'_>,
+    settings: &Settings,
+    entry_points: [&'static str; 2],
+) -> Result<Loaded, DataPathError> {
+    let bytes = settings.as_bytes().to_owned();
+    let program = entry_points[0];
+    let refused = |error: &dyn std::error::Error| DataPathError::Load { program, error: chain(error) };
+    // The loader borrows the settings; it is used up here.
+    let mut ebpf = {
+        let mut borrowed = std::mem::take(loader);
+        borrowed.override_global("SETTINGS", bytes.as_slice(), true);
+        borrowed.load(OBJECT).map_err(|error: EbpfError| refused(&error))?
+    };
+    let mut first = None;
+    for (entry_point, frags) in entry_points.into_iter().zip([true, false]) {
+        let Some(program) = ebpf.program_mut(entry_point) else { continue };
+        let program: &mut Xdp = program.try_into().map_err(|error: aya::programs::ProgramError| refused(&error))?;
+        match program.load() {
+            Ok(()) => {
+                let fd = program.fd().map_err(|error| refused(&error))?;
+                let fd = sys::duplicate(fd).map_err(DataPathError::map("hold the program", entry_point))?;
+                let (id, _) = sys::program_info(fd.as_fd()).map_err(DataPathError::map("inspect", entry_point))?;
+                if !frags {
+                    tracing::info!(
+                        program = entry_point,
+                        "this kernel takes no multi-buffer XDP programs: interfaces with jumbo frames need 5.18 or newer"
+                    );
+                }
+                return Ok(Loaded { fd, id, frags });
+            }
+            // The kernel that lacks `frags` says no more than "invalid argument"; the other entry point tells.
+            Err(error) => drop(first.get_or_insert_with(|| refused(&error))),
+        }
+    }
+    Err(first.unwrap_or(DataPathError::Load { program, error: "it is not in the object".to_owned() }))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// What settings the tables' sizes ask for.
+pub(super) fn with_masks(mut settings: Settings, store: &impl Store) -> Settings {
+    let mask = |table: Table| store.elements(table) - 1;
+    settings.address_mask = mask(Table::Addresses);
+    settings.frontend_mask = mask(Table::Frontends);
+    settings.local_mask = mask(Table::Locals);
+    settings.director_mask = mask(Table::Directors);
+    settings
+}
+
+/// A number for code, settings and maps together: the same number, the same program.
+pub(super) fn fingerprint(settings: &Settings, maps: u32) -> u64 {
+    // FNV-1a (Fowler, Noll, Vo), 64 bits.
+    let bytes = OBJECT.iter().chain(settings.as_bytes()).copied().chain(maps.to_le_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
