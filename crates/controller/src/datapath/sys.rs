@@ -273,7 +273,7 @@ pub(crate) fn for_each_per_cpu<T: Plain>(
 pub(crate) fn is_bpffs(path: &Path) -> io::Result<bool> {
     const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
     let found = nix::sys::statfs::statfs(path)?;
-    Ok(i64::from(found.filesystem_type().0) & 0xffff_ffff == BPF_FS_MAGIC)
+    Ok(found.filesystem_type().0 as i64 & 0xffff_ffff == BPF_FS_MAGIC)
 }
 
 /// Number of possible CPUs: values of an element of a per-CPU map.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use guenon_ebpf::abi::{self, Address, Delivery, DeliveryMode, EndpointKind, MAX_HEADER};
+use guenon_ebpf::outer;
 
 use crate::model::{EndpointState, LocalDelivery, Mac, NextHopKey, Path};
 
@@ -19,99 +20,32 @@ pub(super) fn encode(
     counter: u32,
     block_len: u16,
 ) -> Option<abi::Endpoint> {
-    let mut written = abi::Endpoint {
+    let blank = abi::Endpoint {
         kind: EndpointKind::Unreachable as u8,
         header_len: 0,
-        block_len,
-        next_hop,
+        block_len: 0,
+        next_hop: 0,
         checksum: 0,
-        counter,
+        counter: 0,
         header: [0; MAX_HEADER],
         address: Address::from_ip(endpoint.address).to_bytes(),
         delivery: Delivery::default(),
         reserved: [0; 8],
     };
-    match &endpoint.path {
-        Path::Tunnel { source, destination, .. } => {
-            outer(&mut written, *source, *destination, endpoint.address, gue_port)?;
-        }
+    let mut written = match &endpoint.path {
+        Path::Tunnel { source, destination, .. } => outer::endpoint(*source, *destination, endpoint.address, gue_port)?,
         Path::Local(delivery) => {
-            written.kind = EndpointKind::Local as u8;
-            written.delivery = encode_delivery(delivery);
+            abi::Endpoint { kind: EndpointKind::Local as u8, delivery: encode_delivery(delivery), ..blank }
         }
-        // The program looks no further than the kind; the address is kept for people.
         Path::Unreachable { destination } => {
-            written.header[..16].copy_from_slice(&Address::from_ip(*destination).to_bytes());
+            // The program looks no further than the kind; the address is kept for people.
+            let mut header = [0; MAX_HEADER];
+            header[..16].copy_from_slice(&Address::from_ip(*destination).to_bytes());
+            abi::Endpoint { header, ..blank }
         }
-    }
-    Some(written)
-}
-
-/// The outer header: everything that does not depend on the packet (see [`abi::Endpoint::header`]).
-fn outer(
-    written: &mut abi::Endpoint,
-    source: IpAddr,
-    destination: IpAddr,
-    endpoint: IpAddr,
-    gue_port: u16,
-) -> Option<()> {
-    let (ip_len, v6) = match (source, destination) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            written.kind = EndpointKind::Tunnel4 as u8;
-            written.header[0] = 0x45;
-            written.header[6] = 0x40; // DF
-            written.header[8] = 64;
-            written.header[9] = 17;
-            written.header[12..16].copy_from_slice(&from.octets());
-            written.header[16..20].copy_from_slice(&to.octets());
-            (20, 0)
-        }
-        (IpAddr::V6(from), IpAddr::V6(to)) => {
-            written.kind = EndpointKind::Tunnel6 as u8;
-            written.header[0] = 0x60;
-            written.header[6] = 17;
-            written.header[7] = 64;
-            written.header[8..24].copy_from_slice(&from.octets());
-            written.header[24..40].copy_from_slice(&to.octets());
-            (40, 2)
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
     };
-    if v6 == 0 {
-        written.checksum = sum(&written.header[..20]);
-    }
-    written.header[ip_len + 2..ip_len + 4].copy_from_slice(&gue_port.to_be_bytes());
-    let gue = ip_len + 8;
-    let mut end = gue + 4;
-    if endpoint != destination {
-        let private = end;
-        let len = match endpoint {
-            IpAddr::V4(address) => {
-                written.header[private + 4..private + 8].copy_from_slice(&address.octets());
-                8
-            }
-            IpAddr::V6(address) => {
-                written.header[private + 4..private + 20].copy_from_slice(&address.octets());
-                20
-            }
-        };
-        written.header[private] = 1;
-        written.header[private + 3] = u8::from(endpoint.is_ipv6()) | v6;
-        written.header[gue] = (len / 4) as u8;
-        end += len;
-    }
-    written.header_len = end as u8;
-    Some(())
-}
-
-/// Ones'-complement sum of little-endian words, folded, not inverted.
-fn sum(bytes: &[u8]) -> u32 {
-    let mut sum: u32 =
-        bytes.chunks(2).map(|pair| u32::from(u16::from_le_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum
+    (written.next_hop, written.counter, written.block_len) = (next_hop, counter, block_len);
+    Some(written)
 }
 
 pub(super) fn encode_delivery(delivery: &LocalDelivery) -> Delivery {
