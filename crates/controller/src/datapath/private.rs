@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, Pod};
 use guenon_ebpf::abi::{Counter, FrontendCounters, InterfaceCounters, Settings, TunnelTooBig, map};
@@ -143,6 +143,16 @@ impl PrivateProgram {
     #[must_use]
     pub fn is_linear(&self) -> bool {
         self.name == "guenon_linear"
+    }
+
+    /// The loaded program, as for a tail call.
+    ///
+    /// # Errors
+    ///
+    /// [`PrivateError::Load`].
+    pub fn fd(&self) -> Result<&ProgramFd, PrivateError> {
+        let program = self.bpf.program(self.name).ok_or(PrivateError::Missing(self.name))?;
+        program.fd().map_err(|error| PrivateError::Load(Box::new(error)))
     }
 
     /// Runs one frame through the program: the XDP action, and the frame as the program left it.

@@ -53,7 +53,8 @@ pub struct Sandbox {
     attribution: Attribution,
     /// Whether counters have changed that `attribution` does not know of.
     unattributed: bool,
-    counters: InterfaceCounters,
+    /// As the last run left them; `None` after runs that were not counted.
+    counters: Option<InterfaceCounters>,
     ifindex: u32,
 }
 
@@ -70,9 +71,8 @@ impl Sandbox {
         let (program, maps) = private::load(settings, &capacities(state))?;
         // Nothing runs while the tables are written: runs are calls of the same owner.
         let tables = Tables::open(maps, Box::<NoReaders>::default(), gue_port, schedule.fingerprint());
-        let counters = program.counters()?;
         let attribution = Attribution::default();
-        let mut sandbox = Self { program, tables, attribution, unattributed: false, counters, ifindex };
+        let mut sandbox = Self { program, tables, attribution, unattributed: false, counters: None, ifindex };
         for operation in operations(state) {
             sandbox.tables.execute(&operation)?;
         }
@@ -119,10 +119,14 @@ impl Sandbox {
     ///
     /// As for [`Self::run`].
     pub fn run_unattributed(&mut self, frame: &[u8]) -> Result<Outcome, SandboxError> {
+        let before = match self.counters {
+            Some(counters) => counters,
+            None => self.program.counters()?,
+        };
         let (verdict, frame) = self.run_uncounted(frame)?;
         let after = self.program.counters()?;
-        let counters = difference(&after, &self.counters);
-        self.counters = after;
+        let counters = difference(&after, &before);
+        self.counters = Some(after);
         Ok(Outcome {
             verdict,
             reason: reason(&counters),
@@ -142,6 +146,7 @@ impl Sandbox {
     /// As for [`Self::run`].
     pub fn run_uncounted(&mut self, frame: &[u8]) -> Result<(Verdict, Vec<u8>), SandboxError> {
         self.unattributed = true;
+        self.counters = None;
         let (action, frame) = self.program.run(frame)?;
         Ok((Verdict::from_action(action).ok_or(SandboxError::Action(action))?, frame))
     }
@@ -158,6 +163,12 @@ impl Sandbox {
     /// What routers said of tunnel packets since the last call.
     pub fn tunnel_too_big(&mut self) -> Vec<TunnelTooBig> {
         self.program.tunnel_too_big()
+    }
+
+    /// The loaded program.
+    #[must_use]
+    pub fn program(&self) -> &PrivateProgram {
+        &self.program
     }
 
     /// Whether this kernel knows no multi-buffer frames (before 5.18): a frame is then at most a page.
