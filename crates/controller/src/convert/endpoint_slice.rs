@@ -18,6 +18,11 @@ pub fn endpoint_slice(object: &EndpointSlice, place: &Place) -> Converted {
     if object.address_type == "FQDN" {
         return report.end(None);
     }
+    let family = object.address_type.as_str();
+    if !matches!(family, "IPv4" | "IPv6") {
+        report.invalid("addressType", format!("`{family}` is no address type; write IPv4 or IPv6"));
+        return report.end(None);
+    }
     let service =
         object.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE)).filter(|name| !name.is_empty());
     if service.is_none() {

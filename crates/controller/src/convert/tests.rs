@@ -177,6 +177,16 @@ fn a_bad_slice_is_told() {
 }
 
 #[test]
+fn a_slice_without_an_address_type_is_told_and_one_of_host_names_left_alone() {
+    let slice = |address_type: &str| {
+        let object = json!({"metadata": {"name": "web-a"}, "addressType": address_type, "endpoints": []});
+        endpoint_slice(&serde_json::from_value(object).expect("fits the API type"), &Place::default())
+    };
+    assert_eq!(lines(slice("")), "addressType: `` is no address type; write IPv4 or IPv6\n");
+    assert_eq!(slice("FQDN"), Ok(None));
+}
+
+#[test]
 fn copies_of_slices_are_left_alone() {
     for label in ["endpoints.kubernetes.io/managed-by", "endpointslice.kubernetes.io/skip-mirror"] {
         let object = json!({"metadata": {"name": "web", "labels": {label: "x"}}});

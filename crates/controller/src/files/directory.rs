@@ -79,11 +79,16 @@ impl Directory {
         }
         let gone = self.files.keys().filter(|name| !found.contains(&***name)).map(|name| name.to_string());
         let names = gone.chain(found.iter().cloned()).filter(|name| !being_written.contains(name)).collect::<Vec<_>>();
-        Ok(self.read(names))
+        Ok(self.look(names, true))
     }
 
-    /// Looks at these files.
+    /// Reads these files, which are said to have changed.
     pub(super) fn read(&mut self, names: impl IntoIterator<Item = String>) -> Vec<SourceEvent> {
+        // Two writes within one tick of the kernel's clock may have one stamp.
+        self.look(names, false)
+    }
+
+    fn look(&mut self, names: impl IntoIterator<Item = String>, trust_stamps: bool) -> Vec<SourceEvent> {
         let mut touched = BTreeSet::new();
         let mut work = Vec::new();
         for name in names.into_iter().filter(|name| is_manifest(name)) {
@@ -100,10 +105,9 @@ impl Directory {
                 }
                 Err(error) => Err(error),
             };
-            // Racy within the clock's granularity, but ctime comes with nanoseconds and a write is told again.
             let stamp = metadata.as_ref().ok().map(Stamp::new);
             let known = self.files.get(name.as_str()).map(|(stamp, _)| *stamp);
-            if stamp.is_some() && stamp == known {
+            if trust_stamps && stamp.is_some() && stamp == known {
                 continue;
             }
             let file = self.files.remove(name.as_str()).map(|(_, file)| file).unwrap_or_default();

@@ -5,7 +5,8 @@
 //! - A change of a file is picked up within milliseconds; one that is being written is read when its writer closes
 //!   it. Only files that changed are read, and in them only documents that changed are parsed.
 //! - A document that cannot be used never stops the others. What it put in force before stays in force until it is
-//!   mended or removed, as for a file that is empty or unreadable, and for a directory that vanishes.
+//!   mended or removed, as for a file that is empty or unreadable, and for a directory that vanishes. (A restarted
+//!   agent knows nothing of before: it takes what is good then.)
 //! - Atomic renames and the symlink swaps of mounted ConfigMaps are one change.
 //! - Of an object that two files hold, the first file by name counts.
 
