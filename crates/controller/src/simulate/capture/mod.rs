@@ -111,6 +111,17 @@ enum Stop {
     Damaged(String),
 }
 
+impl Stop {
+    /// Whether the file ended where more was to come.
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Pcap(PcapError::IoError(error)) => error.kind() == io::ErrorKind::UnexpectedEof,
+            Self::Pcap(error) => matches!(error, PcapError::IncompleteBuffer),
+            Self::LinkType(_) | Self::Damaged(_) => false,
+        }
+    }
+}
+
 impl From<PcapError> for Stop {
     fn from(error: PcapError) -> Self {
         Self::Pcap(error)
@@ -137,11 +148,12 @@ impl Capture {
             | [0x4d, 0x3c, 0xb2, 0xa1] => Classic::new(file).map(Format::Classic),
             _ => return Err(CaptureError::Format { path: path.to_owned(), why: looks_like(&magic) }),
         };
-        let reader = reader.map_err(|stop| match stop {
-            Stop::Pcap(PcapError::IoError(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+        let reader = reader.map_err(|stop| {
+            if stop.is_end() {
                 CaptureError::Format { path: path.to_owned(), why: "it ends within the file header".to_owned() }
+            } else {
+                told(path, 0, stop)
             }
-            other => told(path, 0, other),
         })?;
         Ok(Self { path: path.to_owned(), reader, read: 0 })
     }
@@ -185,12 +197,12 @@ impl Capture {
 
 fn told(path: &Path, packet: usize, stop: Stop) -> CaptureError {
     let path = path.to_owned();
+    if stop.is_end() {
+        return CaptureError::CutOff { path, packet };
+    }
     match stop {
         Stop::LinkType(found) => CaptureError::LinkType { path, found },
         Stop::Damaged(why) => CaptureError::Damaged { path, packet, why },
-        Stop::Pcap(PcapError::IoError(source)) if source.kind() == io::ErrorKind::UnexpectedEof => {
-            CaptureError::CutOff { path, packet }
-        }
         Stop::Pcap(PcapError::IoError(source)) => CaptureError::Io { what: "read", path, source },
         Stop::Pcap(PcapError::IncompleteBuffer) => CaptureError::CutOff { path, packet },
         Stop::Pcap(PcapError::InvalidField(why)) => CaptureError::Damaged { path, packet, why: why.to_owned() },

@@ -69,6 +69,10 @@ impl Writer {
 fn io_error(error: PcapError) -> io::Error {
     match error {
         PcapError::IoError(error) => error,
-        other => io::Error::other(other.to_string()),
+        PcapError::IncompleteBuffer
+        | PcapError::InvalidField(_)
+        | PcapError::Utf8Error(_)
+        | PcapError::FromUtf8Error(_)
+        | PcapError::InvalidInterfaceId(_) => io::Error::other(error.to_string()),
     }
 }
