@@ -19,7 +19,7 @@ use fetch::Kernel;
 use initramfs::Payload;
 
 /// Test binaries of crates/controller that run in every kernel: tests/NAME.rs.
-const TEST_BINARIES: &[&str] = &["xdp_smoke"];
+const TEST_BINARIES: &[&str] = &["packets"];
 
 /// Lines of a guest's console that are shown when it fails.
 const SHOWN: usize = 60;
