@@ -32,6 +32,12 @@ impl Readiness {
     pub fn set(&self, reasons: Vec<String>) {
         self.0.store(Arc::new(reasons));
     }
+
+    /// Why not; empty = it is ready.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<String> {
+        self.0.load().to_vec()
+    }
 }
 
 /// What the server serves.

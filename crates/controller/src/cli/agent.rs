@@ -5,9 +5,11 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 
 use super::options::{Pins, StateDir};
+use crate::datapath::AttachMode;
+use crate::datapath::tables::Capacities;
 use crate::logging::{self, LogFormat};
 use crate::metrics::Detail;
-use crate::run::{self, Capacities, Config, XdpMode};
+use crate::run::{self, Config};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -199,9 +201,9 @@ fn config(args: Args) -> anyhow::Result<Config> {
         gue_port,
         netns_dir,
         xdp_mode: match xdp_mode {
-            ModeArg::Auto => XdpMode::Auto,
-            ModeArg::Native => XdpMode::Native,
-            ModeArg::Generic => XdpMode::Generic,
+            ModeArg::Auto => AttachMode::Auto,
+            ModeArg::Native => AttachMode::Native,
+            ModeArg::Generic => AttachMode::Generic,
         },
         metrics_detail: match metrics_detail {
             DetailArg::Node => Detail::Node,

@@ -37,7 +37,7 @@ and so on.";
 /// The command line of `guenon`.
 #[derive(Debug, Parser)]
 #[command(name = "guenon", version, about = ABOUT, long_about = LONG_ABOUT, after_help = EXAMPLES)]
-#[command(disable_help_subcommand = true)]
+#[command(disable_help_subcommand = true, args_override_self = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

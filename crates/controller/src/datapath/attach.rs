@@ -153,7 +153,7 @@ impl Attacher<'_> {
     }
 }
 
-fn create_link(
+pub(super) fn create_link(
     interface: &str,
     ifindex: u32,
     program: BorrowedFd<'_>,

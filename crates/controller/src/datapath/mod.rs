@@ -23,6 +23,7 @@ mod kernel_tests;
 mod maps;
 pub mod memory;
 pub mod object;
+pub mod pass;
 mod pins;
 mod preflight;
 pub mod private;
@@ -33,7 +34,8 @@ pub mod tables;
 
 pub use counters::Extent;
 pub use error::DataPathError;
-pub use events::Events;
+pub use events::{Events, TunnelTooBig};
 pub use kernel::{AttachMode, Detached, Kernel, Options, detach_all};
 pub use maps::Mapped;
+pub use pins::lock_holder;
 pub use reader::Reader;

@@ -51,7 +51,7 @@ impl Pins {
 }
 
 /// The BPF file system takes no dot in a name, and interfaces may have one: `eth0.5`.
-fn escape(interface: &str) -> String {
+pub(super) fn escape(interface: &str) -> String {
     interface.replace('%', "%25").replace('.', "%2e")
 }
 
@@ -135,20 +135,36 @@ pub(super) fn lock(root: &Path) -> Result<Lock, DataPathError> {
     }
 }
 
-/// Who holds the lock on a file, as /proc/locks tells.
+/// Who holds the lock on a pin directory: an agent that runs. Takes no lock itself.
+#[must_use]
+pub fn lock_holder(root: &Path) -> Option<String> {
+    let pid = locking_pid(&File::open(root).ok()?)?;
+    Some(name_of(&pid))
+}
+
+/// Who holds the lock on a file that could not be locked.
 fn holder(file: &File) -> String {
-    let unknown = "another process (see /proc/locks)".to_owned();
-    let (Ok(metadata), Ok(locks)) = (file.metadata(), fs::read_to_string("/proc/locks")) else { return unknown };
+    locking_pid(file).map_or_else(|| "another process (see /proc/locks)".to_owned(), |pid| name_of(&pid))
+}
+
+/// The process that has locked a file, as /proc/locks tells; `0` = one that is not seen from here.
+fn locking_pid(file: &File) -> Option<String> {
+    let (metadata, locks) = (file.metadata().ok()?, fs::read_to_string("/proc/locks").ok()?);
     let device = metadata.dev();
     let identity =
         format!("{:02x}:{:02x}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device), metadata.ino());
-    let pid = locks.lines().find_map(|line| {
+    locks.lines().find_map(|line| {
         let mut fields = line.split_whitespace().skip(1);
         let (kind, _, _) = (fields.next()?, fields.next()?, fields.next()?);
         let (pid, inode) = (fields.next()?, fields.next()?);
         (kind == "FLOCK" && inode == identity).then(|| pid.to_owned())
-    });
-    let Some(pid) = pid.filter(|pid| pid != "0" && !pid.starts_with('-')) else { return unknown };
+    })
+}
+
+fn name_of(pid: &str) -> String {
+    if pid == "0" || pid.starts_with('-') {
+        return "a process of another pid namespace".to_owned();
+    }
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).replace('\0', " ");
     format!("process {pid} ({})", command.trim())

@@ -136,7 +136,9 @@ metrics! {
     START_TIME = "process_start_time_seconds", Gauge, [], Node,
         "When the agent started, seconds since the Unix epoch.";
     RESIDENT_MEMORY = "process_resident_memory_bytes", Gauge, [], Node,
-        "Memory of the agent in RAM; the maps' pages that it has touched are counted with it.";
+        "Memory of the agent in RAM; the maps' pages that it has touched, which are the kernel's, are counted with it.";
+    OWN_MEMORY = "guenon_resident_anonymous_bytes", Gauge, [], Node,
+        "Memory of the agent's own in RAM: without the maps, and without what is read from files.";
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use guenon_ebpf::hash::DEFAULT_KEY;
 
+use crate::datapath::AttachMode;
+use crate::datapath::tables::Capacities;
 use crate::metrics::Detail;
 
 /// All that `guenon agent` is told.
@@ -33,39 +35,13 @@ pub struct Config {
     /// Named network namespaces.
     pub netns_dir: PathBuf,
     /// How to attach.
-    pub xdp_mode: XdpMode,
+    pub xdp_mode: AttachMode,
     /// How detailed metrics are.
     pub metrics_detail: Detail,
     /// What the maps can hold.
     pub capacities: Capacities,
     /// Whether the node's addresses, sysctls and far ends of veths are set.
     pub node_setup: bool,
-}
-
-/// How to attach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum XdpMode {
-    /// In the driver where it can, else generic.
-    Auto,
-    /// In the driver.
-    Native,
-    /// In the kernel's generic path.
-    Generic,
-}
-
-/// What the maps can hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacities {
-    /// Services.
-    pub services: u32,
-    /// Frontends.
-    pub frontends: u32,
-    /// Endpoints.
-    pub endpoints: u32,
-    /// Pages of 1,024 rows.
-    pub row_pages: u32,
-    /// Local deliveries.
-    pub locals: u32,
 }
 
 /// The flow hash's key from this file: 16 bytes, or 32 hex digits and white space around them.

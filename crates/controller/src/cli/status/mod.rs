@@ -19,7 +19,7 @@ use clap::ValueEnum;
 use self::format::Style;
 use super::options::{Pins, StateDir};
 use crate::agent_report::AgentReport;
-use crate::metrics::Detail;
+use crate::datapath::{Extent, Reader, lock_holder};
 use crate::model::State;
 use crate::reading::Reading;
 
@@ -145,9 +145,18 @@ fn json(subject: Option<Subject>, in_force: &InForce) -> serde_json::Result<Stri
 }
 
 fn read(args: &Args, before: Option<(Duration, Reading)>) -> anyhow::Result<InForce> {
-    let _ = (Detail::Endpoint, &args.pins);
-    let _ = (before, now());
-    anyhow::bail!("the data path is not composed yet")
+    let (Pins { pin_dir }, StateDir { state_dir }) = (&args.pins, &args.state);
+    let mut reader = Reader::open(pin_dir, state_dir)?;
+    let wants = |subject| args.subject == Some(subject);
+    let extent = Extent { frontends: wants(Subject::Services), endpoints: wants(Subject::Endpoints) };
+    Ok(InForce {
+        now: now(),
+        reading: reader.reading(extent)?,
+        state: reader.state()?,
+        agent: AgentReport::read(state_dir),
+        agent_runs: lock_holder(pin_dir).is_some(),
+        before,
+    })
 }
 
 /// Seconds since the Unix epoch.

@@ -1,0 +1,169 @@
+//! The agent's state and its round: look, resolve, prepare the node, apply, clean up, tell.
+
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::attachments::{Action, Attachments};
+use super::node_side::NodeSide;
+use super::reconciler::Reconciler;
+use super::report::Reporter;
+use crate::datapath::{Kernel, TunnelTooBig};
+use crate::model::NodeView;
+use crate::netlink::{Interest, Link, Monitor, Peer};
+use crate::source::SourceEvent;
+
+/// How long a new view is waited for before services are put in force with the old one.
+const VIEW_TIMEOUT: Duration = Duration::from_secs(1);
+/// Rounds of "services want ways, the view tells them" before one is applied all the same.
+const LOOKS: usize = 4;
+
+/// Everything that the agent keeps current.
+pub(super) struct Agent {
+    pub(super) reconciler: Reconciler<Kernel>,
+    pub(super) monitor: Monitor,
+    pub(super) views: watch::Receiver<Arc<NodeView>>,
+    pub(super) node: NodeSide,
+    /// Whether programs may be put on far ends of veths.
+    pub(super) node_setup: bool,
+    pub(super) attachments: Attachments,
+    pub(super) reporter: Reporter,
+}
+
+impl Agent {
+    /// The source told this.
+    pub(super) fn tell(&mut self, events: Vec<SourceEvent>) {
+        self.reporter.heard();
+        self.reconciler.tell(events);
+    }
+
+    /// Brings the data path up to date with all that was told; `since` is when the first of it was.
+    pub(super) fn round(&mut self, since: Instant) {
+        let now = Instant::now();
+        let mut view = self.look();
+        self.attach(&view, now);
+        self.reconciler.resolve(&view, now);
+        // What services want to know of the node must be in the view before any of it is put in force.
+        for _ in 0..LOOKS {
+            if !self.look_further(now) {
+                break;
+            }
+            view = self.look();
+            self.reconciler.resolve(&view, now);
+        }
+        if self.reconciler.is_complete() {
+            let needs = self.reconciler.needs();
+            let setup = self.node.prepare(&needs, &view, now);
+            let applied = self.reconciler.apply(now);
+            self.node.settle(setup);
+            // Some attachments wait for the first revision.
+            self.attach(&view, now);
+            self.reporter.applied(&applied, since);
+        }
+        self.reporter.touch();
+    }
+
+    /// Tells what there is to tell.
+    pub(super) fn report(&mut self) {
+        let (reconciler, attachments, node) = (&self.reconciler, &self.attachments, &self.node);
+        self.reporter.report(|| {
+            let mut problems = reconciler.problems();
+            problems.extend(attachments.problems());
+            problems.extend(node.problems().iter().cloned());
+            let mut waiting_for = Vec::new();
+            if !reconciler.is_complete() {
+                waiting_for.push("the source has not told of its objects yet; what was in force stays".to_owned());
+            }
+            if reconciler.revision().is_none() {
+                waiting_for.push("no revision is in force yet".to_owned());
+            }
+            waiting_for.extend(attachments.missing().map(|name| format!("the program is not attached to {name}")));
+            (problems, waiting_for)
+        });
+    }
+
+    /// A router refused a tunnel packet of ours. Whether that changes anything.
+    pub(super) fn tell_too_big(&mut self, told: TunnelTooBig) -> bool {
+        let TunnelTooBig { destination, mtu } = told;
+        tracing::info!(%destination, mtu, "a router says that tunnel packets to this address may have no more bytes");
+        self.reconciler.tell_too_big(destination, mtu, Instant::now())
+    }
+
+    /// The kernel's links, routes or neighbours have changed.
+    pub(super) fn links_may_have_changed(&mut self) {
+        self.node.links_changed(Instant::now());
+    }
+
+    /// When something is to be done though nothing is told.
+    pub(super) fn next(&self) -> Instant {
+        let others = [self.reconciler.due(), self.attachments.next(), self.reporter.next()];
+        others.into_iter().flatten().fold(self.node.next(), Instant::min)
+    }
+
+    /// Whether that is a round, and not just a report.
+    pub(super) fn round_is_due(&self, now: Instant) -> bool {
+        let due = [self.reconciler.due(), self.attachments.next(), Some(self.node.next())];
+        due.into_iter().flatten().any(|due| due <= now)
+    }
+
+    fn look(&mut self) -> Arc<NodeView> {
+        Arc::clone(&self.views.borrow_and_update())
+    }
+
+    /// Asks the monitor for what services want to know. Whether the view may tell more now.
+    fn look_further(&mut self, now: Instant) -> bool {
+        let destinations = self.reconciler.new_destinations();
+        let near_ends = self.reconciler.needs().far_ends;
+        let data_path = self.reconciler.data_path_mut();
+        let node_setup = self.node_setup;
+        let far_ends = self.node.tend(&near_ends, |near, peer| put_on_far_end(data_path, node_setup, near, peer), now);
+        if destinations.is_none() && far_ends.is_none() {
+            return false;
+        }
+        self.monitor.update(|options| {
+            if let Some(destinations) = destinations {
+                options.interest = Interest::Only(destinations);
+            }
+            if let Some(far_ends) = far_ends {
+                options.far_ends = far_ends;
+            }
+        });
+        if !self.monitor.settle(VIEW_TIMEOUT) {
+            tracing::warn!("the kernel's tables change too fast to be read in time; going on with an older view");
+        }
+        true
+    }
+
+    fn attach(&mut self, view: &NodeView, now: Instant) {
+        for action in self.attachments.due(view, now) {
+            let data_path = self.reconciler.data_path_mut();
+            match action {
+                Action::Forget(interface) => {
+                    if let Err(error) = data_path.detach(&interface) {
+                        tracing::warn!(interface, "cannot forget an interface that is gone: {error}");
+                    }
+                }
+                Action::Attach(interface, ifindex) => match data_path.attach(&interface) {
+                    // Programs that still use the maps of another version wait for the first revision.
+                    Ok(attachment) if attachment.ifindex == 0 => {}
+                    Ok(attachment) => self.attachments.attached(&interface, attachment.ifindex),
+                    Err(error) => self.attachments.refused(&interface, ifindex, error.to_string(), now),
+                },
+            }
+            self.reporter.touch();
+        }
+    }
+}
+
+/// Puts the pass program on the far end of a veth.
+fn put_on_far_end(data_path: &mut Kernel, node_setup: bool, near: &Link, peer: &Peer) -> Result<(), String> {
+    if !node_setup {
+        return Err(format!(
+            "node setup is off (--no-node-setup); attach one there: `guenon pass attach` in {}",
+            peer.path.display()
+        ));
+    }
+    data_path.attach_far_end(&near.name, peer.namespace.as_fd(), peer.index).map_err(|error| error.to_string())
+}

@@ -1,0 +1,131 @@
+//! What the agent says of itself: log, metrics, readiness, status file.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::problem_log::ProblemLog;
+use super::reconciler::Applied;
+use crate::agent_report::{AgentReport, HEARTBEAT};
+use crate::http::Readiness;
+use crate::metrics::AgentMetrics;
+use crate::model::{Problem, ProblemReason};
+
+/// Least time between two reports: problems by the thousand are put together.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Services named in a log line.
+const NAMED: usize = 5;
+
+/// Tells the world.
+pub(super) struct Reporter {
+    state_dir: PathBuf,
+    node: String,
+    source: &'static str,
+    source_heard_at: u64,
+    metrics: AgentMetrics,
+    readiness: Readiness,
+    problems: ProblemLog,
+    /// Something changed since the last report.
+    stale: bool,
+    reported_at: Option<Instant>,
+}
+
+impl Reporter {
+    /// Nothing is told yet.
+    pub(super) fn new(
+        state_dir: PathBuf,
+        node: String,
+        source: &'static str,
+        metrics: AgentMetrics,
+        readiness: Readiness,
+    ) -> Self {
+        let problems = ProblemLog::default();
+        Self {
+            state_dir,
+            node,
+            source,
+            source_heard_at: 0,
+            metrics,
+            readiness,
+            problems,
+            stale: true,
+            reported_at: None,
+        }
+    }
+
+    /// The source told something.
+    pub(super) fn heard(&mut self) {
+        self.source_heard_at = now();
+        self.metrics.source_heard(self.source);
+    }
+
+    /// A reconcile is done; `since` is when its cause was heard of.
+    pub(super) fn applied(&mut self, applied: &Applied, since: Instant) {
+        self.stale = true;
+        if applied.operations == 0 && applied.refused.is_empty() && applied.revision.is_none() {
+            return;
+        }
+        let took = since.elapsed();
+        self.metrics.reconciled(took, applied.operations, applied.refused.len());
+        if let Some(revision) = applied.revision {
+            let mut services =
+                applied.services.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            if applied.services.len() > NAMED {
+                services.push_str(&format!(" and {} more", applied.services.len() - NAMED));
+            }
+            tracing::info!(
+                revision,
+                operations = applied.operations,
+                refused = applied.refused.len(),
+                micros = took.as_micros() as u64,
+                services,
+                "in force"
+            );
+        }
+    }
+
+    /// Something that a report tells of has changed.
+    pub(super) fn touch(&mut self) {
+        self.stale = true;
+    }
+
+    /// When a report is due.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let pause = if self.stale { PAUSE } else { Duration::from_secs(HEARTBEAT) };
+        self.reported_at.map(|at| at + pause)
+    }
+
+    /// Reports if it is time to. `state` is asked only then: all problems, and why the agent is not ready.
+    pub(super) fn report(&mut self, state: impl FnOnce() -> (BTreeSet<Problem>, Vec<String>)) {
+        if self.next().is_some_and(|next| Instant::now() < next) {
+            return;
+        }
+        if self.stale || self.reported_at.is_none() {
+            let (problems, waiting_for) = state();
+            let up = !problems.iter().any(|problem| problem.reason == ProblemReason::Source);
+            self.metrics.source_is_up(self.source, up);
+            self.metrics.set_problems(&problems);
+            self.problems.replace(problems).log();
+            self.readiness.set(waiting_for);
+        }
+        let report = AgentReport {
+            written_at: now(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.node.clone(),
+            waiting_for: self.readiness.reasons(),
+            source: self.source.to_owned(),
+            source_heard_at: self.source_heard_at,
+            problems: self.problems.all().iter().cloned().collect(),
+        };
+        if let Err(error) = report.write(&self.state_dir) {
+            tracing::debug!("cannot write the status file to {}: {error}", self.state_dir.display());
+        }
+        self.stale = false;
+        self.reported_at = Some(Instant::now());
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
