@@ -31,6 +31,8 @@ mod program;
 mod reader;
 mod sys;
 pub mod tables;
+#[cfg(test)]
+mod tables_tests;
 
 pub use counters::Extent;
 pub use error::DataPathError;

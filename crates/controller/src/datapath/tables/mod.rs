@@ -294,6 +294,3 @@ fn full(map: &'static str, needed: usize, free: usize, capacity: usize) -> Refus
 fn key_bits(vip: u32, frontend: &Frontend) -> u64 {
     FrontendSlot::key(vip, frontend.protocol.transport() as u8, frontend.port)
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,8 +10,8 @@ use guenon_ebpf::abi::{self, Address, Row};
 use guenon_ebpf::hash::{DEFAULT_KEY, Schedule};
 use proptest::prelude::*;
 
-use super::lookup::{Flow, Found, direct, find_address, find_local};
-use super::{Capacities, Grace, NoReaders, Store, Table, Tables, read_state};
+use super::tables::lookup::{Flow, Found, direct, find_address, find_local};
+use super::tables::{Capacities, Grace, NoReaders, Released, Store, Table, Tables, read_state};
 use crate::apply::{DataPath, Operation, Refusal};
 use crate::datapath::memory::Memory;
 use crate::model::{
@@ -200,7 +200,7 @@ fn assert_lookups(store: &impl Store, state: &State) {
                 match &endpoint.path {
                     Path::Local(delivery) => {
                         let found = found.unwrap_or_else(|| panic!("{frontend} for {}", endpoint.address));
-                        assert_eq!(found.delivery, super::header::encode_delivery(delivery));
+                        assert_eq!(found.delivery, written(delivery));
                         assert_eq!(found.frontend == u32::MAX, port == 0);
                     }
                     Path::Tunnel { .. } | Path::Unreachable { .. } => assert_eq!(found, None),
@@ -219,6 +219,31 @@ fn assert_lookups(store: &impl Store, state: &State) {
             }
         }
     }
+}
+
+/// A delivery as the program reads it.
+fn written(delivery: &LocalDelivery) -> abi::Delivery {
+    match delivery {
+        LocalDelivery::None => abi::Delivery::default(),
+        LocalDelivery::Local => abi::Delivery { mode: abi::DeliveryMode::Local as u8, ..abi::Delivery::default() },
+        LocalDelivery::Veth { ifindex, mac, mtu } => abi::Delivery {
+            mac: mac.map_or([0; 6], |mac| mac.0),
+            mode: abi::DeliveryMode::Veth as u8,
+            reserved: 0,
+            ifindex: *ifindex,
+            mtu: *mtu,
+        },
+    }
+}
+
+/// Destination port in a tunnel's header.
+fn gue_port(endpoint: &abi::Endpoint) -> Option<u16> {
+    let udp = match endpoint.kind {
+        kind if kind == abi::EndpointKind::Tunnel4 as u8 => 20,
+        kind if kind == abi::EndpointKind::Tunnel6 as u8 => 40,
+        _ => return None,
+    };
+    Some(u16::from_be_bytes([endpoint.header[udp + 2], endpoint.header[udp + 3]]))
 }
 
 fn flow_to(frontend: &Frontend, source_port: u16) -> Flow {
@@ -553,7 +578,7 @@ fn counters_stay_with_their_endpoints() {
         assert_eq!(first[&address], second[&address]);
     }
     let gone = first[&endpoint(8).address];
-    assert!(tables.take_released().contains(&super::Released::Endpoint(gone)));
+    assert!(tables.take_released().contains(&Released::Endpoint(gone)));
 }
 
 #[test]
@@ -585,7 +610,7 @@ fn another_gue_port_is_written_to_tunnels_that_are_in_force() {
     let frontend = Frontend { vip: vip(0), protocol: Protocol::Tcp, port: 80 };
     let ports: BTreeSet<u16> = (0..2000)
         .filter_map(|port| match direct(&memory, &Schedule::new(DEFAULT_KEY), &flow_to(&frontend, port)) {
-            Found::Endpoint { endpoint, .. } => super::header::port_of(&endpoint),
+            Found::Endpoint { endpoint, .. } => gue_port(&endpoint),
             Found::NotAVip | Found::Tunnel | Found::NoFrontend { .. } | Found::NoBackend { .. } => None,
         })
         .collect();
