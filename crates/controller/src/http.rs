@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -15,28 +16,47 @@ use tokio::net::TcpListener;
 
 use crate::metrics::AgentMetrics;
 
-/// Why the agent is not ready; empty = it is.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<ArcSwap<Vec<String>>>);
+/// A loop that has not turned for so long hangs; it turns at least at every heartbeat.
+const HANGS_AFTER: Duration = Duration::from_secs(60);
 
-impl Readiness {
-    /// Not ready, for this reason.
+/// Whether the agent is ready, and whether its loop turns.
+#[derive(Clone, Debug)]
+pub struct Health(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Why the agent is not ready; empty = it is.
+    waiting_for: ArcSwap<Vec<String>>,
+    turned_at: ArcSwap<Instant>,
+}
+
+impl Health {
+    /// Alive, and not ready for this reason.
     #[must_use]
     pub fn waiting_for(reason: &str) -> Self {
-        let readiness = Self::default();
-        readiness.set(vec![reason.to_owned()]);
-        readiness
+        let waiting_for = ArcSwap::from_pointee(vec![reason.to_owned()]);
+        Self(Arc::new(Inner { waiting_for, turned_at: ArcSwap::from_pointee(Instant::now()) }))
     }
 
-    /// These are all reasons now.
+    /// These are all reasons why it is not ready now.
     pub fn set(&self, reasons: Vec<String>) {
-        self.0.store(Arc::new(reasons));
+        self.0.waiting_for.store(Arc::new(reasons));
     }
 
-    /// Why not; empty = it is ready.
+    /// Why it is not ready; empty = it is.
     #[must_use]
     pub fn reasons(&self) -> Vec<String> {
-        self.0.load().to_vec()
+        self.0.waiting_for.load().to_vec()
+    }
+
+    /// The loop has turned once more.
+    pub fn turned(&self) {
+        self.0.turned_at.store(Arc::new(Instant::now()));
+    }
+
+    /// Since when the loop hangs, if it does.
+    fn hangs(&self, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(**self.0.turned_at.load())).filter(|since| *since > HANGS_AFTER)
     }
 }
 
@@ -47,8 +67,8 @@ pub struct Server {
     pub registry: Registry,
     /// What is refreshed before a scrape.
     pub metrics: AgentMetrics,
-    /// Whether the first revision is in force.
-    pub readiness: Readiness,
+    /// What `/healthz` and `/readyz` tell.
+    pub health: Health,
 }
 
 /// Takes the address, so that one in use is told before anything is changed.
@@ -70,7 +90,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 pub async fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .with_state(server);
     axum::serve(listener, router).await.context("the metrics server failed")
@@ -93,8 +113,18 @@ async fn metrics(State(server): State<Server>) -> Response {
     }
 }
 
+async fn healthz(State(server): State<Server>) -> Response {
+    match server.health.hangs(Instant::now()) {
+        None => "ok\n".into_response(),
+        Some(since) => {
+            let text = format!("the agent's loop has not turned for {} s\n", since.as_secs());
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+    }
+}
+
 async fn readyz(State(server): State<Server>) -> Response {
-    let reasons = server.readiness.0.load();
+    let reasons = server.health.reasons();
     if reasons.is_empty() {
         "ready\n".into_response()
     } else {
@@ -123,19 +153,27 @@ mod tests {
     async fn readiness_says_what_is_waited_for() {
         let registry = Registry::new();
         let metrics = AgentMetrics::register(&registry, "files").expect("metrics register");
-        let readiness = Readiness::waiting_for("the first revision is not in force");
+        let health = Health::waiting_for("the first revision is not in force");
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let server = tokio::spawn(serve(listener, Server { registry, metrics, readiness: readiness.clone() }));
+        let server = tokio::spawn(serve(listener, Server { registry, metrics, health: health.clone() }));
 
         let answer = get(address, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
         assert!(answer.ends_with("not ready: the first revision is not in force\n"), "{answer}");
-        readiness.set(Vec::new());
+        health.set(Vec::new());
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         assert!(get(address, "/healthz").await.ends_with("ok\n"));
         assert!(get(address, "/metrics").await.contains("guenon_build_info{abi="));
         server.abort();
+    }
+
+    #[test]
+    fn a_loop_that_does_not_turn_is_told() {
+        let health = Health::waiting_for("the start");
+        let now = Instant::now();
+        assert_eq!(health.hangs(now), None);
+        assert!(health.hangs(now + 2 * HANGS_AFTER).is_some());
     }
 
     #[tokio::test]

@@ -187,6 +187,22 @@ fn tcp_goes_through_director_and_decap_node_and_back_to_the_client() {
     assert_eq!(bed.status(&bed.director, &[])["revision"], revision, "a restart changes nothing");
     assert!(metric(&bed.director, "guenon_events_total", &["\"encapsulated\""]) >= 60.0, "counters go on");
 
+    // A directory that is not there yet takes nothing out of force.
+    assert_eq!(director.end(Signal::SIGTERM), Some(0));
+    let (here, away) = (bed.scratch.path("manifests"), bed.scratch.path("away"));
+    std::fs::rename(&here, &away).expect("the directory is moved");
+    let mut director = bed.start_agent(&bed.director, &[]);
+    wait_until("the agent says what it waits for", || {
+        director.assert_runs();
+        http_get(&bed.director, metrics(), "/readyz").is_ok_and(|answer| answer.contains("has not told of its objects"))
+    });
+    ask(&bed.client, vip(), b"no manifests").expect("an answer");
+    std::fs::rename(&away, &here).expect("the directory is moved back");
+    wait_until("the agent is ready", || {
+        http_get(&bed.director, metrics(), "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    });
+    assert_eq!(bed.status(&bed.director, &[])["revision"], revision, "nothing had changed");
+
     // While an agent runs, its data path is not taken away.
     let refused = bed.detach(&bed.director);
     let message = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -262,6 +278,42 @@ fn an_interface_that_goes_and_comes_back_is_attached_again() {
     bed.plug(&bed.director, "di", "10.77.0.2/24");
     wait_until("it answers again", || ask(&bed.client, vip(), b"after").is_ok());
     wait_until("nothing is wrong", || metric(&bed.director, "guenon_problems", &[]) == 0.0);
+}
+
+/// Lesson 6 where it bites: the VIP is on the node's loopback and on that of a namespace behind a veth.
+#[test]
+fn an_endpoint_in_a_namespace_answers_beside_one_of_the_node_itself() {
+    let bed = Bed::new("veth");
+    let pod = Netns::new("gt-veth-pod");
+    bed.decap.run(&["ip", "link", "add", "pod0", "type", "veth", "peer", "name", "eth0", "netns", &pod.name]);
+    bed.decap.run(&["ip", "address", "add", "10.99.0.1/24", "dev", "pod0"]);
+    bed.decap.run(&["ip", "link", "set", "pod0", "up"]);
+    pod.run(&["ip", "address", "add", "10.99.0.7/24", "dev", "eth0"]);
+    pod.run(&["ip", "address", "add", "203.0.113.10/32", "dev", "lo"]);
+    pod.run(&["ip", "link", "set", "eth0", "up"]);
+    pod.run(&["ip", "route", "add", "default", "via", "10.99.0.1"]);
+    let both = "[{address: 10.77.0.3}, {address: 10.99.0.7, tunnel: 10.77.0.3, delivery: Veth}]";
+    bed.manifest("web.yaml", &WEB.replace("[{address: 10.77.0.3}]", both));
+    let _decap = bed.agent(&bed.decap, &["--director", "10.77.0.2"]);
+    let _director = bed.agent(&bed.director, &[]);
+    serve(&bed.decap, "0.0.0.0:8080".parse().expect("an address"), "node ");
+    serve(&pod, "0.0.0.0:8080".parse().expect("an address"), "pod ");
+    wait_until("the endpoint's MAC is known", || bed.status(&bed.decap, &["endpoints"])[1]["mac"].is_string());
+
+    let answers: Vec<_> = (0..60).map(|_| ask(&bed.client, vip(), b"who?").expect("an answer")).collect();
+    for who in [&b"node who?"[..], b"pod who?"] {
+        let count = answers.iter().filter(|answer| *answer == who).count();
+        assert!(count >= 10, "{count} of 60 answers from {}", String::from_utf8_lossy(who));
+    }
+    assert!(pod.run(&["ip", "-details", "link", "show", "eth0"]).contains("prog/xdp"), "the far end has a program");
+    for node in [&bed.director, &bed.decap] {
+        assert_eq!(metric(node, "guenon_drops_total", &[]), 0.0, "{}", node.name);
+        assert_eq!(metric(node, "guenon_ledger_difference", &["eth0"]), 0.0, "{}", node.name);
+    }
+
+    // Without an endpoint behind it, the far end is given back.
+    bed.manifest("web.yaml", WEB);
+    wait_until("the far end is free", || !pod.run(&["ip", "-details", "link", "show", "eth0"]).contains("prog/xdp"));
 }
 
 /// What the agent says when it cannot start.

@@ -1,11 +1,13 @@
 //! What the agent counts of its own doing.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntGaugeVec, Opts, Registry};
 
 use super::definition::{self as define, Definition};
 use crate::model::{Problem, ProblemReason};
+use crate::netlink::MonitorCounters;
 
 /// Metrics that the agent sets.
 #[derive(Clone)]
@@ -16,6 +18,10 @@ pub struct AgentMetrics {
     problems: IntGaugeVec,
     source_timestamp: GaugeVec,
     source_up: IntGaugeVec,
+    neighbours_asked: IntCounter,
+    netlink_events: IntCounter,
+    netlink_resyncs: IntCounter,
+    netlink_errors: IntCounter,
     resident_memory: Gauge,
     own_memory: Gauge,
 }
@@ -40,12 +46,24 @@ impl AgentMetrics {
             problems: IntGaugeVec::new(options(define::PROBLEMS), define::PROBLEMS.labels)?,
             source_timestamp: GaugeVec::new(options(define::SOURCE_TIMESTAMP), define::SOURCE_TIMESTAMP.labels)?,
             source_up: IntGaugeVec::new(options(define::SOURCE_UP), define::SOURCE_UP.labels)?,
+            neighbours_asked: IntCounter::with_opts(options(define::NEIGHBOURS_ASKED))?,
+            netlink_events: IntCounter::with_opts(options(define::NETLINK_EVENTS))?,
+            netlink_resyncs: IntCounter::with_opts(options(define::NETLINK_RESYNCS))?,
+            netlink_errors: IntCounter::with_opts(options(define::NETLINK_ERRORS))?,
             resident_memory: Gauge::with_opts(options(define::RESIDENT_MEMORY))?,
             own_memory: Gauge::with_opts(options(define::OWN_MEMORY))?,
         };
         registry.register(Box::new(metrics.reconcile_duration.clone()))?;
-        registry.register(Box::new(metrics.reconcile_errors.clone()))?;
-        registry.register(Box::new(metrics.reconcile_operations.clone()))?;
+        for counter in [
+            &metrics.reconcile_errors,
+            &metrics.reconcile_operations,
+            &metrics.neighbours_asked,
+            &metrics.netlink_events,
+            &metrics.netlink_resyncs,
+            &metrics.netlink_errors,
+        ] {
+            registry.register(Box::new(counter.clone()))?;
+        }
         registry.register(Box::new(metrics.problems.clone()))?;
         registry.register(Box::new(metrics.source_timestamp.clone()))?;
         registry.register(Box::new(metrics.source_up.clone()))?;
@@ -93,6 +111,19 @@ impl AgentMetrics {
     /// Whether the source can be read.
     pub fn source_is_up(&self, source: &str, up: bool) {
         self.source_up.with_label_values(&[source]).set(i64::from(up));
+    }
+
+    /// What the monitor has done so far.
+    pub fn monitored(&self, counters: &MonitorCounters) {
+        let MonitorCounters { events, overruns: _, resyncs, views: _, asked, errors } = counters;
+        for (metric, counter) in [
+            (&self.netlink_events, events),
+            (&self.netlink_resyncs, resyncs),
+            (&self.neighbours_asked, asked),
+            (&self.netlink_errors, errors),
+        ] {
+            metric.inc_by(counter.load(Ordering::Relaxed).saturating_sub(metric.get()));
+        }
     }
 
     /// Reads what the process itself uses; before a scrape.

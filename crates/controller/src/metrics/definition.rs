@@ -127,6 +127,14 @@ metrics! {
         "Operations carried out on the data path.";
     PROBLEMS = "guenon_problems", Gauge, ["reason"], Node,
         "Problems that keep part of the configuration out of force, by reason; `guenon status` shows them.";
+    NEIGHBOURS_ASKED = "guenon_neighbour_requests_total", Counter, [], Node,
+        "Neighbours whose MAC the kernel was asked to find out or to confirm.";
+    NETLINK_EVENTS = "guenon_netlink_events_total", Counter, [], Node,
+        "Changes of links, addresses, routes and neighbours that the kernel told of.";
+    NETLINK_RESYNCS = "guenon_netlink_resyncs_total", Counter, [], Node,
+        "Times that all of those were read anew, since the kernel lost some or could not be followed.";
+    NETLINK_ERRORS = "guenon_netlink_errors_total", Counter, [], Node,
+        "Neighbours that could not be asked for, and tables of the kernel that could not be read.";
     SOURCE_TIMESTAMP = "guenon_source_timestamp_seconds", Gauge, ["source"], Node,
         "When the source of objects last told something, seconds since the Unix epoch.";
     SOURCE_UP = "guenon_source_up", Gauge, ["source"], Node,

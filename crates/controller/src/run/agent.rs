@@ -1,5 +1,6 @@
 //! The agent's state and its round: look, resolve, prepare the node, apply, clean up, tell.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ pub(super) struct Agent {
     pub(super) node: NodeSide,
     /// Whether programs may be put on far ends of veths.
     pub(super) node_setup: bool,
+    /// Near ends of the veths whose far ends have been sorted out.
+    pub(super) tended: Option<BTreeSet<String>>,
     pub(super) attachments: Attachments,
     pub(super) reporter: Reporter,
 }
@@ -47,7 +50,7 @@ impl Agent {
         self.reconciler.resolve(&view, now);
         // What services want to know of the node must be in the view before any of it is put in force.
         for _ in 0..LOOKS {
-            if !self.look_further(now) {
+            if !self.look_further(&view, now) {
                 break;
             }
             view = self.look();
@@ -58,15 +61,19 @@ impl Agent {
             let setup = self.node.prepare(&needs, &view, now);
             let applied = self.reconciler.apply(now);
             self.node.settle(setup);
+            self.release_far_ends(&needs.far_ends);
             // Some attachments wait for the first revision.
             self.attach(&view, now);
             self.reporter.applied(&applied, since);
+        } else {
+            self.node.wait(now);
         }
         self.reporter.touch();
     }
 
     /// Tells what there is to tell.
     pub(super) fn report(&mut self) {
+        self.reporter.turned(self.monitor.counters());
         let (reconciler, attachments, node) = (&self.reconciler, &self.attachments, &self.node);
         self.reporter.report(|| {
             let mut problems = reconciler.problems();
@@ -91,11 +98,6 @@ impl Agent {
         self.reconciler.tell_too_big(destination, mtu, Instant::now())
     }
 
-    /// The kernel's links, routes or neighbours have changed.
-    pub(super) fn links_may_have_changed(&mut self) {
-        self.node.links_changed(Instant::now());
-    }
-
     /// When something is to be done though nothing is told.
     pub(super) fn next(&self) -> Instant {
         let others = [self.reconciler.due(), self.attachments.next(), self.reporter.next()];
@@ -113,12 +115,13 @@ impl Agent {
     }
 
     /// Asks the monitor for what services want to know. Whether the view may tell more now.
-    fn look_further(&mut self, now: Instant) -> bool {
+    fn look_further(&mut self, view: &NodeView, now: Instant) -> bool {
         let destinations = self.reconciler.new_destinations();
         let near_ends = self.reconciler.needs().far_ends;
         let data_path = self.reconciler.data_path_mut();
         let node_setup = self.node_setup;
-        let far_ends = self.node.tend(&near_ends, |near, peer| put_on_far_end(data_path, node_setup, near, peer), now);
+        let attach = |near: &Link, peer: &Peer| put_on_far_end(data_path, node_setup, near, peer);
+        let far_ends = self.node.tend(&near_ends, view, attach, now);
         if destinations.is_none() && far_ends.is_none() {
             return false;
         }
@@ -134,6 +137,33 @@ impl Agent {
             tracing::warn!("the kernel's tables change too fast to be read in time; going on with an older view");
         }
         true
+    }
+
+    /// Takes the pass program off far ends that nothing is sent to any more.
+    fn release_far_ends(&mut self, needed: &BTreeSet<String>) {
+        if self.tended.as_ref() == Some(needed) {
+            return;
+        }
+        let data_path = self.reconciler.data_path_mut();
+        let released = data_path.far_ends().and_then(|known| {
+            known.iter().filter(|near| !needed.contains(*near)).try_for_each(|near| data_path.detach_far_end(near))
+        });
+        match released {
+            Ok(()) => self.tended = Some(needed.clone()),
+            Err(error) => tracing::warn!("cannot take a program off the far end of a veth: {error}"),
+        }
+    }
+
+    /// Takes the program off interfaces that an earlier agent was told of, and this one is not.
+    pub(super) fn release_interfaces(&mut self) {
+        let data_path = self.reconciler.data_path_mut();
+        let Ok(linked) = data_path.linked() else { return };
+        for interface in linked.iter().filter(|name| !self.attachments.wants(name)) {
+            match data_path.detach(interface) {
+                Ok(()) => tracing::info!(interface, "detached: --interface does not name it any more"),
+                Err(error) => tracing::warn!(interface, "cannot detach: {error}"),
+            }
+        }
     }
 
     fn attach(&mut self, view: &NodeView, now: Instant) {

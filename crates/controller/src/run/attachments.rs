@@ -43,6 +43,11 @@ impl Attachments {
         Self { interfaces: interfaces.iter().map(|name| (name.clone(), Attachment::Waiting)).collect() }
     }
 
+    /// Whether the program belongs on this interface.
+    pub(super) fn wants(&self, interface: &str) -> bool {
+        self.interfaces.contains_key(interface)
+    }
+
     /// What is to be done on a node with this view.
     pub(super) fn due(&mut self, view: &NodeView, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 pub use self::config::{Config, hash_key};
 use self::report::Reporter;
 use crate::files::Manifests;
-use crate::http::{self, Readiness, Server};
+use crate::http::{self, Health, Server};
 use crate::metrics::AgentMetrics;
 use crate::source::Source;
 
@@ -56,16 +56,17 @@ async fn serve<S: Source + 'static>(config: Config, source: S) -> anyhow::Result
 
     let registry = Registry::new();
     let metrics = AgentMetrics::register(&registry, source.name())?;
-    let readiness = Readiness::waiting_for("the agent starts");
+    let health = Health::waiting_for("the agent starts");
     let reporter =
-        Reporter::new(config.state_dir.clone(), config.node.clone(), source.name(), metrics.clone(), readiness.clone());
+        Reporter::new(config.state_dir.clone(), config.node.clone(), source.name(), metrics.clone(), health.clone());
     let (mut agent, mut too_big) = preflight::start(&config, reporter, &registry)?;
-    let mut server = spawn_server(listener, Server { registry, metrics, readiness });
+    let mut server = spawn_server(listener, Server { registry, metrics, health });
 
     let (sender, mut batches) = mpsc::channel(BATCHES);
     let mut source = tokio::spawn(source.run(sender));
     let started = Instant::now();
     agent.round(started);
+    agent.release_interfaces();
     agent.report();
     tracing::info!(listen = %config.listen, node = config.node, "running");
     loop {
@@ -79,7 +80,6 @@ async fn serve<S: Source + 'static>(config: Config, source: S) -> anyhow::Result
             changed = agent.views.changed() => {
                 changed.context("the netlink monitor ended")?;
                 since = Some(Instant::now());
-                agent.links_may_have_changed();
             }
             told = too_big.recv() => if let Some(told) = told {
                 since = agent.tell_too_big(told).then(Instant::now);

@@ -21,6 +21,8 @@ pub(super) struct NodeSide {
     connection: Connection,
     wanted: NodeSetup,
     near_ends: BTreeSet<String>,
+    /// Those that are there, with their indices.
+    present: BTreeMap<String, u32>,
     known: BTreeMap<u32, FarEnd>,
     problems: Vec<Problem>,
     next_look: Instant,
@@ -37,6 +39,7 @@ impl NodeSide {
             connection: Connection::open()?,
             wanted,
             near_ends: BTreeSet::new(),
+            present: BTreeMap::new(),
             known: BTreeMap::new(),
             problems: Vec::new(),
             next_look: Instant::now(),
@@ -48,19 +51,28 @@ impl NodeSide {
     pub(super) fn tend<E: std::fmt::Display>(
         &mut self,
         near_ends: &BTreeSet<String>,
+        view: &NodeView,
         attach: impl FnMut(&Link, &Peer) -> Result<(), E>,
         now: Instant,
     ) -> Option<BTreeMap<u32, FarEnd>> {
+        let present: BTreeMap<String, u32> = view
+            .interfaces
+            .iter()
+            .filter(|interface| near_ends.contains(&interface.name))
+            .map(|interface| (interface.name.clone(), interface.index))
+            .collect();
         let is_due = self.next_tend.is_some_and(|next| next <= now);
-        if *near_ends == self.near_ends && !is_due {
+        if *near_ends == self.near_ends && present == self.present && !is_due {
             return None;
         }
         self.near_ends.clone_from(near_ends);
+        self.present = present;
         let names = near_ends.iter().map(String::as_str);
         match self.far_ends.tend(&mut self.connection, names, attach) {
             Ok(known) => {
                 let all_ready = known.len() == near_ends.len() && known.values().all(|end| *end == FarEnd::Ready);
-                self.next_tend = (!all_ready).then(|| now + RETRY);
+                let wait = if all_ready { LOOK } else { RETRY };
+                self.next_tend = (!near_ends.is_empty()).then(|| now + wait);
                 (known != self.known).then(|| {
                     self.known.clone_from(&known);
                     known
@@ -71,13 +83,6 @@ impl NodeSide {
                 self.next_tend = Some(now + RETRY);
                 None
             }
-        }
-    }
-
-    /// The links have changed: a far end may have gone and come back.
-    pub(super) fn links_changed(&mut self, now: Instant) {
-        if !self.near_ends.is_empty() {
-            self.next_tend = Some(now);
         }
     }
 
@@ -100,6 +105,11 @@ impl NodeSide {
             self.problems = self.keeper.apply(&setup);
             self.wanted = setup;
         }
+    }
+
+    /// There is nothing to prepare for yet.
+    pub(super) fn wait(&mut self, now: Instant) {
+        self.next_look = now + LOOK;
     }
 
     /// What could not be done.

@@ -84,6 +84,7 @@ pub(super) fn start(
         views,
         node: NodeSide::new(keeper, config.netns_dir.clone())?,
         node_setup: config.node_setup,
+        tended: None,
         attachments: Attachments::new(&interfaces),
         reporter,
     };

@@ -1,4 +1,4 @@
-//! What the agent says of itself: log, metrics, readiness, status file.
+//! What the agent says of itself: log, metrics, health, status file.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -7,9 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::problem_log::ProblemLog;
 use super::reconciler::Applied;
 use crate::agent_report::{AgentReport, HEARTBEAT};
-use crate::http::Readiness;
+use crate::http::Health;
 use crate::metrics::AgentMetrics;
 use crate::model::{Problem, ProblemReason};
+use crate::netlink::MonitorCounters;
 
 /// Least time between two reports: problems by the thousand are put together.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -23,7 +24,7 @@ pub(super) struct Reporter {
     source: &'static str,
     source_heard_at: u64,
     metrics: AgentMetrics,
-    readiness: Readiness,
+    health: Health,
     problems: ProblemLog,
     /// Something changed since the last report.
     stale: bool,
@@ -37,20 +38,10 @@ impl Reporter {
         node: String,
         source: &'static str,
         metrics: AgentMetrics,
-        readiness: Readiness,
+        health: Health,
     ) -> Self {
         let problems = ProblemLog::default();
-        Self {
-            state_dir,
-            node,
-            source,
-            source_heard_at: 0,
-            metrics,
-            readiness,
-            problems,
-            stale: true,
-            reported_at: None,
-        }
+        Self { state_dir, node, source, source_heard_at: 0, metrics, health, problems, stale: true, reported_at: None }
     }
 
     /// The source told something.
@@ -84,6 +75,12 @@ impl Reporter {
         }
     }
 
+    /// The agent's loop has turned once more.
+    pub(super) fn turned(&self, counters: &MonitorCounters) {
+        self.health.turned();
+        self.metrics.monitored(counters);
+    }
+
     /// Something that a report tells of has changed.
     pub(super) fn touch(&mut self) {
         self.stale = true;
@@ -106,14 +103,14 @@ impl Reporter {
             self.metrics.source_is_up(self.source, up);
             self.metrics.set_problems(&problems);
             self.problems.replace(problems).log();
-            self.readiness.set(waiting_for);
+            self.health.set(waiting_for);
         }
         let report = AgentReport {
             written_at: now(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.node.clone(),
-            waiting_for: self.readiness.reasons(),
+            waiting_for: self.health.reasons(),
             source: self.source.to_owned(),
             source_heard_at: self.source_heard_at,
             problems: self.problems.all().iter().cloned().collect(),

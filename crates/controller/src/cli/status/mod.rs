@@ -32,7 +32,7 @@ Examples:
 
 JSON is one document on one line (with --watch one line each time). No argument: an object with `node`, `revision`,
 `revision_at`, `agent` (what the agent says of itself, `null` where none has run), `findings`, `interfaces`, `services`,
-`drops`; else an array of what the table shows, a field a column. Times are seconds since the Unix epoch.
+`tunnels`, `directors`, `drops`; else an array of what the table shows, a field a column. Times are seconds since the Unix epoch.
 
 Exit code 1: there is no data path, or it cannot be read.";
 

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use serde::Serialize;
 
@@ -22,6 +23,10 @@ pub(super) struct Overview<'a> {
     findings: Vec<Finding>,
     interfaces: Vec<interfaces::Interface>,
     services: Counts,
+    /// Addresses of this node that accept tunnels.
+    tunnels: Vec<IpAddr>,
+    /// Addresses that may send there.
+    directors: Vec<IpAddr>,
     drops: Vec<drops::Drop>,
 }
 
@@ -46,6 +51,8 @@ impl<'a> Overview<'a> {
             findings: findings::of(in_force),
             interfaces: interfaces::list(in_force),
             services: Counts::of(in_force),
+            tunnels: in_force.state.tunnels.iter().copied().collect(),
+            directors: in_force.state.directors.iter().copied().collect(),
             drops: drops::list(in_force),
         }
     }
@@ -88,6 +95,16 @@ pub(super) fn text(in_force: &InForce, style: Style) -> String {
         count(next_hops, "next hop"),
         if next_hops_unresolved > 0 { format!(", {next_hops_unresolved} unresolved") } else { String::new() },
     );
+
+    let tunnels: Vec<String> = in_force.state.tunnels.iter().map(ToString::to_string).collect();
+    if !tunnels.is_empty() {
+        let _ = writeln!(
+            text,
+            "tunnels are accepted at {} from {}",
+            tunnels.join(", "),
+            count(in_force.state.directors.len(), "director")
+        );
+    }
 
     for finding in &overview.findings {
         let (word, tone) = match finding.severity {
