@@ -33,6 +33,7 @@ mod score;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -79,11 +80,27 @@ pub struct Table {
     pub rows: Arc<[Row]>,
 }
 
-/// Builds one table. For many, a [`Builder`] saves the allocations.
+/// Builds one table, in memory that each thread keeps for the next.
 #[must_use]
 pub fn build(schedule: &Schedule, groups: &[Group]) -> Table {
-    Builder::new(schedule).build(groups)
+    thread_local! {
+        static BUILDER: RefCell<Option<Builder>> = const { RefCell::new(None) };
+    }
+    BUILDER.with_borrow_mut(|kept| {
+        let builder = match kept {
+            Some(builder) if builder.scores.schedule() == schedule => builder,
+            _ => kept.insert(Builder::new(schedule)),
+        };
+        let table = builder.build(groups);
+        if table.endpoints.len() > KEPT {
+            *kept = None;
+        }
+        table
+    })
 }
+
+/// Scratch memory that was used for more endpoints than these is given back.
+const KEPT: usize = 4096;
 
 /// Builds tables one after the other, with memory that is used again.
 #[derive(Debug)]

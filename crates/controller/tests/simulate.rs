@@ -1,6 +1,7 @@
 //! `guenon simulate` as its users call it: manifests, a view and a capture in; lines and a capture out.
 //! Needs root (CAP_BPF, CAP_NET_ADMIN), and tshark for the check by an independent reader.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as loudly as tests do")]
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

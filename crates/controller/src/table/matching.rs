@@ -16,7 +16,9 @@ use super::quota::apportion;
 use super::score::{Candidate, SCORE_BITS, Scores, key_of, reciprocal, uniform, unweighted, weighted};
 
 /// Choices that a row remembers.
-const LIST: usize = 4;
+const LIST: usize = 3;
+/// Up to so many candidates are ranked without branches: for more, most are not worth a place on the list.
+const FEW: usize = 16;
 
 /// So many copies of a base row go to a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,21 +60,52 @@ struct Wishes {
     at: usize,
 }
 
-/// What a candidate holds: [`Offer`]s, the least on top.
+/// What a candidate holds: in any order while there is room, then ordered.
 #[derive(Debug, Default)]
 struct Held {
-    offers: BinaryHeap<Offer>,
+    unordered: Vec<Offer>,
+    /// The least on top.
+    ordered: BinaryHeap<Offer>,
+    /// Copies that there is still room for.
     free: u32,
 }
 
 impl Held {
+    /// Holds nothing; memory is kept.
+    fn reset(&mut self, quota: u32) {
+        self.free = quota;
+        if self.unordered.capacity() == 0 {
+            self.unordered = std::mem::take(&mut self.ordered).into_vec();
+        }
+        self.unordered.clear();
+        self.ordered.clear();
+    }
+
+    /// Takes an offer for which there is room.
+    fn accept(&mut self, offer: Offer, amount: u32) {
+        self.free -= amount;
+        self.unordered.push(offer);
+    }
+
+    /// All offers, now that there is no room: from here on the least one matters.
+    fn full(&mut self) -> &mut BinaryHeap<Offer> {
+        if !self.unordered.is_empty() {
+            self.ordered = BinaryHeap::from(std::mem::take(&mut self.unordered));
+        }
+        &mut self.ordered
+    }
+
     /// Where the least offer is of the same amount (the common case: one copy a row), one of the two goes out.
     fn exchange(&mut self, offer: Offer) -> Option<Offer> {
-        let mut least = self.offers.peek_mut()?;
+        let mut least = self.full().peek_mut()?;
         if least.amount() != offer.amount() {
             return None;
         }
         Some(if offer < *least { std::mem::replace(&mut *least, offer) } else { offer })
+    }
+
+    fn offers(&self) -> impl Iterator<Item = &Offer> {
+        self.unordered.iter().chain(&self.ordered)
     }
 }
 
@@ -125,20 +158,23 @@ impl Matching {
             self.held.resize_with(candidates.len(), Held::default);
         }
         for (held, &quota) in self.held.iter_mut().zip(quotas.iter()) {
-            held.offers.clear();
-            held.free = quota;
+            held.reset(quota);
         }
         self.wishes.clear();
-        self.wishes.resize(copies.len(), Wishes::default());
-        for (base, &amount) in (0u16..).zip(copies).filter(|(_, amount)| **amount > 0) {
-            self.wishes[usize::from(base)].list = self.best(scores, base, u64::MAX);
-            self.waiting.push((base, amount));
+        for (base, &amount) in (0u16..).zip(copies) {
+            if amount == 0 {
+                self.wishes.push(Wishes::default());
+                continue;
+            }
+            let list = self.best(scores, base, u64::MAX);
+            self.wishes.push(Wishes { list, at: 0 });
+            self.propose(base, amount, list[0]);
             self.settle(scores);
         }
         self.collect(copies.iter().all(|&amount| amount <= 1));
     }
 
-    /// What [`Matching::run`] found: by base row, for each its best choice first.
+    /// What [`Matching::run`] found: all of a base row side by side, its best choice first.
     pub(super) fn takes(&self) -> &[Take] {
         &self.takes
     }
@@ -150,7 +186,8 @@ impl Matching {
             return None;
         }
         let wishes = &self.wishes[usize::from(take.base)];
-        let known = match wishes.list.iter().position(|&key| key == take.key) {
+        let at = if wishes.list[0] == take.key { Some(0) } else { wishes.list.iter().position(|key| *key == take.key) };
+        let known = match at {
             Some(at) if at + 1 < LIST => wishes.list[at + 1],
             _ => self.best(scores, take.base, take.key)[0],
         };
@@ -180,8 +217,7 @@ impl Matching {
         let held = &mut self.held[who as usize];
         let offer = Offer::new(key, base, amount);
         if held.free >= amount {
-            held.free -= amount;
-            held.offers.push(offer);
+            held.accept(offer, amount);
             return;
         }
         if held.free == 0
@@ -192,9 +228,9 @@ impl Matching {
         }
         let mut excess = amount - held.free;
         held.free = 0;
-        held.offers.push(offer);
+        held.full().push(offer);
         while excess > 0 {
-            let Some(mut least) = self.held[who as usize].offers.peek_mut() else { break };
+            let Some(mut least) = self.held[who as usize].full().peek_mut() else { break };
             let (out, gone) = (least.base(), least.amount().min(excess));
             excess -= gone;
             if gone == least.amount() {
@@ -231,23 +267,17 @@ impl Matching {
     fn collect(&mut self, one_copy: bool) {
         let held = (0u32..).zip(&self.held[..self.ranked.len()]);
         let takes = held.flat_map(|(who, held)| {
-            held.offers.iter().map(move |offer| Take {
+            held.offers().map(move |offer| Take {
                 base: offer.base(),
                 who,
                 amount: offer.amount(),
                 key: key_of(offer.score(), who),
             })
         });
-        if one_copy {
-            // One take a base row: no need to sort.
-            self.takes.resize(self.wishes.len(), Take { base: 0, who: 0, amount: 0, key: 0 });
-            for take in takes {
-                self.takes[usize::from(take.base)] = take;
-            }
-            self.takes.retain(|take| take.amount > 0);
-            return;
-        }
         self.takes.extend(takes);
+        if one_copy {
+            return; // One take a base row: there is nothing to order.
+        }
         self.takes.sort_unstable_by_key(|take| (take.base, std::cmp::Reverse(take.key)));
         // What a row lost elsewhere and brought to its next choice stands there beside what it had brought before.
         self.takes.dedup_by(|next, take| {
@@ -267,9 +297,11 @@ fn who(key: u64) -> u32 {
 #[inline]
 fn best_of(ranked: &[Ranked], below: u64, score: impl Fn(&Ranked) -> u64) -> [u64; LIST] {
     let mut best = [0; LIST];
+    let few = below == u64::MAX && ranked.len() <= FEW;
     for (index, candidate) in (0u32..).zip(ranked) {
         let mut key = key_of(score(candidate), index);
-        if key >= below || key < best[LIST - 1] {
+        // Among few, most belong on the list for a while: the test, mispredicted, would cost more than it saves.
+        if !few && (key >= below || key < best[LIST - 1]) {
             continue;
         }
         for place in &mut best {

@@ -28,15 +28,19 @@ pub(super) struct Candidate {
 /// The keyed part of all scores of a cluster.
 #[derive(Debug)]
 pub(super) struct Scores {
-    schedule: [u64; 4],
+    schedule: Schedule,
     rows: Vec<u64>,
 }
 
 impl Scores {
     pub(super) fn new(schedule: &Schedule) -> Self {
-        let mut scores = Self { schedule: schedule.0, rows: Vec::new() };
+        let mut scores = Self { schedule: *schedule, rows: Vec::new() };
         scores.rows = (0..u64::from(PAGE_ROWS)).map(|row| scores.absorb(DOMAIN_ROW, row)).collect();
         scores
+    }
+
+    pub(super) fn schedule(&self) -> &Schedule {
+        &self.schedule
     }
 
     pub(super) fn identity_of_address(&self, address: IpAddr) -> u64 {
@@ -65,7 +69,7 @@ impl Scores {
     }
 
     fn absorb(&self, hash: u64, word: u64) -> u64 {
-        let [s0, s1, s2, s3] = self.schedule;
+        let [s0, s1, s2, s3] = self.schedule.0;
         let mut z = (hash ^ word ^ s0).wrapping_mul(s1);
         z = (z ^ (z >> 32) ^ s2).wrapping_mul(s3);
         z = (z ^ (z >> 29)).wrapping_mul(MIX_A);
