@@ -4,22 +4,21 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use guenon_ebpf::abi::{ABI_VERSION, Counter, FrontendCounters, ROLE_DECAP, ROLE_DIRECTOR, Settings};
+use guenon_ebpf::abi::{Counter, FrontendCounters, ROLE_DECAP, ROLE_DIRECTOR, Settings};
 use guenon_ebpf::hash::Schedule;
 
 use super::attach::{Attacher, Records};
 use super::bases::Bases;
+use super::change_over::{Previous, maps, replay};
 use super::counters::{self, Extent};
 use super::error::DataPathError;
-use super::grace_period::{KernelGrace, wait_once};
-use super::maps::{Mapped, shapes};
+use super::grace_period::KernelGrace;
+use super::maps::Mapped;
 use super::pins::{self, Lock, Pins};
 use super::preflight::preflight;
 use super::program::{fingerprint, with_masks};
 use super::tables::attachments::{self, Attachment, Mode};
-use super::tables::{
-    Capacities, Occupancy, Released, Store, Table, Tables, endpoint_counters, frontend_slots, read_meta, read_state,
-};
+use super::tables::{Capacities, Occupancy, Released, Store, Tables};
 use crate::apply::{DataPath, Operation, Refusal};
 use crate::model::State;
 use crate::reading::Reading;
@@ -59,27 +58,18 @@ pub struct Options {
     pub decap: bool,
 }
 
-/// The maps before these, until the programs have been swapped.
-struct Previous {
-    maps: Mapped,
-    /// Counters of interfaces can be read.
-    counters: bool,
-    /// All of it can be read.
-    tables: bool,
-}
-
 /// The data path in the kernel. Dropping it leaves everything in force.
 pub struct Kernel {
-    options: Options,
-    pins: Pins,
-    tables: Tables<Mapped>,
-    bases: Bases,
+    pub(super) options: Options,
+    pub(super) pins: Pins,
+    pub(super) tables: Tables<Mapped>,
+    pub(super) bases: Bases,
     bases_written: Instant,
     bases_changed: bool,
-    previous: Option<Previous>,
+    pub(super) previous: Option<Previous>,
     /// Interfaces that wait for the first revision on new maps.
-    waiting: BTreeSet<String>,
-    records: Records,
+    pub(super) waiting: BTreeSet<String>,
+    pub(super) records: Records,
     _lock: Lock,
 }
 
@@ -227,57 +217,8 @@ impl Kernel {
     }
 
     /// What every program is told, but for what the interface decides.
-    fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         settings(&self.options, self.tables.store())
-    }
-
-    /// Puts new maps in force: every program changes over, then the old maps are read out and taken away.
-    fn change_over(&mut self) -> Result<(), DataPathError> {
-        let settings = self.settings();
-        let interfaces: BTreeSet<String> = self.linked()?.into_iter().chain(self.waiting.iter().cloned()).collect();
-        for interface in interfaces {
-            let (maps, set) = (self.pins.new_maps(), self.tables.store());
-            let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records };
-            match attacher.attach(&interface, settings, self.options.mode) {
-                Ok(_) | Err(DataPathError::NoInterface(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        exchange(&self.pins)?;
-        self.records.write(&self.options.state_dir)?;
-        if let Some(previous) = self.previous.take() {
-            wait_once().map_err(DataPathError::map("wait for programs that still use", "the old maps"))?;
-            self.carry_over(&previous)?;
-        }
-        self.waiting.clear();
-        pins::remove_dir(&self.pins.old_maps())
-    }
-
-    /// Counters go on from what the old maps show.
-    fn carry_over(&mut self, previous: &Previous) -> Result<(), DataPathError> {
-        let old = Bases::read(&self.options.state_dir, previous.maps.id());
-        if previous.counters {
-            for interface in counters::interfaces(&previous.maps, &old)? {
-                self.bases.carry_interface(&interface.name, &interface.cpus);
-            }
-        }
-        if previous.tables {
-            let counted = counters::frontends(&previous.maps)?;
-            let before = frontend_slots(&previous.maps);
-            for (frontend, (_, slot)) in frontend_slots(self.tables.store()) {
-                if let Some((_, old_slot)) = before.get(&frontend) {
-                    let shown = old.frontend(*old_slot, counted.get(old_slot).copied().unwrap_or_default());
-                    self.bases.set_frontend(slot, shown, FrontendCounters::default());
-                }
-            }
-            let shown = counters::shown_endpoints(&previous.maps, &old)?;
-            for (key, index) in endpoint_counters(self.tables.store()) {
-                if let Some(shown) = shown.get(&key) {
-                    self.bases.set_endpoint(index, *shown, Counter::default());
-                }
-            }
-        }
-        self.bases.write(&self.options.state_dir)
     }
 
     /// After a start: what counts for nobody starts from what it shows now.
@@ -368,104 +309,9 @@ impl Drop for Kernel {
     }
 }
 
-/// The maps to work on, and those that they replace.
-fn maps(pins: &Pins, capacities: &Capacities) -> Result<(Mapped, Option<Previous>), DataPathError> {
-    // Leftovers of a change-over that was cut off.
-    if !pins.maps().exists() && pins.old_maps().exists() {
-        std::fs::rename(pins.old_maps(), pins.maps())
-            .map_err(DataPathError::file("put the old maps back at", pins.maps()))?;
-    }
-    pins::remove_dir(&pins.new_maps())?;
-    pins::remove_dir(&pins.old_maps())?;
-    let mut previous = None;
-    if pins.maps().exists() {
-        match Mapped::open(&pins.maps(), true) {
-            Ok(found) => {
-                let abi = found.abi();
-                let readable = found.is_readable()?;
-                if abi == ABI_VERSION && found.shapes()? == shapes(capacities) {
-                    return Ok((found, None));
-                }
-                tracing::info!(abi, readable, "the pinned maps have another version or size: they are replaced");
-                previous = Some(Previous { counters: readable, tables: readable && abi == ABI_VERSION, maps: found });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the pinned maps cannot be used: they are replaced, and counters start from zero");
-            }
-        }
-    }
-    let made = Mapped::create(&pins.new_maps(), capacities)?;
-    if previous.is_none() {
-        pins::remove_dir(&pins.maps())?;
-    }
-    Ok((made, previous))
-}
-
-/// Puts the new maps' directory in the place of the old one's.
-fn exchange(pins: &Pins) -> Result<(), DataPathError> {
-    let (maps, new, old) = (pins.maps(), pins.new_maps(), pins.old_maps());
-    if maps.exists() {
-        std::fs::rename(&maps, &old).map_err(DataPathError::file("put the old maps aside at", &old))?;
-    }
-    std::fs::rename(&new, &maps).map_err(DataPathError::file("put the new maps at", &maps))
-}
-
-/// Writes what one set of tables says into another.
-fn replay(tables: &mut Tables<Mapped>, from: &Mapped) {
-    let state = read_state(from);
-    let mut operations: Vec<Operation> = Vec::new();
-    operations.extend(state.tunnels.into_iter().map(Operation::PutTunnel));
-    operations.extend(state.directors.into_iter().map(Operation::PutDirector));
-    operations.extend(state.on_node.into_iter().map(|vip| Operation::SetOnNode(vip, true)));
-    operations.extend(state.next_hops.into_iter().map(|(key, hop)| Operation::PutNextHop(key, hop)));
-    operations.extend(state.services.into_iter().map(|(name, service)| Operation::PutService(name, service)));
-    for operation in operations {
-        if let Err(refusal) = tables.execute(&operation) {
-            tracing::error!(%refusal, "part of what was in force does not fit the new maps");
-        }
-    }
-    let revision = read_meta(from).revision;
-    while read_meta(tables.store()).revision < revision {
-        let meta = tables.store();
-        meta.publish(Table::Meta, std::mem::offset_of!(guenon_ebpf::abi::Meta, revision) / 8, revision - 1);
-        tables.commit();
-    }
-}
-
 /// Identity of the program that an interface shall have.
 pub(super) fn identity(settings: &Settings, set: &Mapped) -> u64 {
     fingerprint(settings, set.id())
-}
-
-/// Removes programs, links, maps and the pin directory, and what was kept of counters. What is not there is no error.
-///
-/// # Errors
-///
-/// [`DataPathError::Locked`] while an agent runs; [`DataPathError::File`].
-pub fn detach_all(pin_dir: &std::path::Path, state_dir: &std::path::Path) -> Result<Detached, DataPathError> {
-    let pins = Pins::new(pin_dir);
-    let mut detached = Detached::default();
-    if pins.root().exists() {
-        let _lock = pins::lock(pins.root())?;
-        detached.interfaces = pins::names_in(&pins.links())?.iter().map(|name| pins::unescape(name)).collect();
-        detached.maps = pins::names_in(&pins.maps())?.len();
-        for directory in [pins.links(), pins.programs(), pins.maps(), pins.new_maps(), pins.old_maps()] {
-            pins::remove_dir(&directory)?;
-        }
-        pins::remove_dir(pins.root())?;
-    }
-    Bases::remove(state_dir)?;
-    Records::remove(state_dir)?;
-    Ok(detached)
-}
-
-/// What [`detach_all`] found and removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Detached {
-    /// Interfaces that had a program; `far-NAME` = the far end of the veth NAME.
-    pub interfaces: Vec<String>,
-    /// Number of maps.
-    pub maps: usize,
 }
 
 /// What a program is told, but for interface and slot.

@@ -217,6 +217,22 @@ fn somebody_elses_program_is_never_taken_over() {
 }
 
 #[test]
+fn a_missing_capability_is_named_before_anything_is_changed() {
+    let bed = Bed::new();
+    let error = bed.net.inside(|| {
+        let header = [0x2008_0522u32, 0];
+        let none = [0u32; 6];
+        // SAFETY: version 3 of capset(2) reads a header of two words and a set of six; this thread alone loses its
+        // capabilities, and ends right after.
+        let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const none) };
+        assert_eq!(result, 0);
+        Kernel::open(bed.options()).map(drop).expect_err("it may not").to_string()
+    });
+    assert!(error.contains("CAP_BPF and CAP_NET_ADMIN"), "{error}");
+    assert!(!bed.pin_dir.exists());
+}
+
+#[test]
 fn an_interface_that_is_not_there_is_named() {
     let bed = Bed::new();
     let error = bed.with(|kernel| kernel.attach("eth9").expect_err("there is none"));

@@ -56,7 +56,6 @@ pub struct Mapped {
     regions: BTreeMap<Table, Region>,
     maps: BTreeMap<&'static str, OwnedFd>,
     id: u32,
-    writable: bool,
 }
 
 impl Mapped {
@@ -111,7 +110,7 @@ impl Mapped {
             let memory = memory.map_err(DataPathError::map("map into memory the", name))?;
             regions.insert(table, Region { memory, words: bytes / 8 });
         }
-        Ok(Self { regions, maps, id, writable })
+        Ok(Self { regions, maps, id })
     }
 
     /// A map, for calls on it.
@@ -155,14 +154,5 @@ impl Store for Mapped {
         // `self`. Everybody who writes to it does so by whole aligned words, and programs read by such.
         // Where it is read-only nobody stores: `Tables` is made of writable ones alone.
         unsafe { std::slice::from_raw_parts(region.memory.as_ptr().cast::<AtomicU64>(), region.words) }
-    }
-}
-
-// SAFETY of sharing: `MmapRaw` is Send and Sync; access goes through atomics only.
-impl Mapped {
-    /// Whether it may be written to.
-    #[must_use]
-    pub fn is_writable(&self) -> bool {
-        self.writable
     }
 }

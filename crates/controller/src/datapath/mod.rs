@@ -12,7 +12,9 @@
 pub mod atomic;
 mod attach;
 mod bases;
+mod change_over;
 mod counters;
+mod detach;
 mod error;
 mod events;
 mod grace_period;
@@ -35,9 +37,10 @@ pub mod tables;
 mod tables_tests;
 
 pub use counters::Extent;
+pub use detach::{Detached, detach_all};
 pub use error::DataPathError;
 pub use events::{Events, TunnelTooBig};
-pub use kernel::{AttachMode, Detached, Kernel, Options, detach_all};
+pub use kernel::{AttachMode, Kernel, Options};
 pub use maps::Mapped;
 pub use pins::lock_holder;
 pub use reader::Reader;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::AsFd;
 
+use aya::util::KernelVersion;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::error::DataPathError;
@@ -10,6 +11,7 @@ use super::sys::{self, Shape};
 
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
 /// Checks capabilities and what the kernel can do.
@@ -18,25 +20,30 @@ pub(super) fn preflight() -> Result<(), DataPathError> {
         // It matters before 5.11 alone, and there the next steps tell.
         tracing::debug!(%error, "RLIMIT_MEMLOCK stays as it is");
     }
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    if let Some(missing) = effective(&status).and_then(missing) {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    // Before 5.11 CAP_BPF alone does not let a program do what ours does with packets' pointers.
+    let old = KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 11, 0));
+    if let Some(missing) = effective(&status).and_then(|effective| missing(effective, old)) {
         return Err(DataPathError::Capability(missing));
     }
     features()
 }
 
-/// The effective capabilities in /proc/self/status.
+/// The effective capabilities in /proc/thread-self/status.
 fn effective(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
 /// The capabilities that are missing among these, in words.
-fn missing(effective: u64) -> Option<String> {
+fn missing(effective: u64, perfmon: bool) -> Option<String> {
     let has = |capability: u32| effective & 1 << capability != 0;
     let mut missing = Vec::new();
     if !has(CAP_BPF) && !has(CAP_SYS_ADMIN) {
         missing.push("CAP_BPF");
+    }
+    if perfmon && !has(CAP_PERFMON) && !has(CAP_SYS_ADMIN) {
+        missing.push("CAP_PERFMON");
     }
     if !has(CAP_NET_ADMIN) {
         missing.push("CAP_NET_ADMIN");
@@ -73,10 +80,11 @@ mod tests {
 
     #[test]
     fn missing_capabilities_are_named() {
-        let of = |capabilities: &[u32]| missing(capabilities.iter().map(|capability| 1 << capability).sum());
+        let of = |capabilities: &[u32]| missing(capabilities.iter().map(|capability| 1 << capability).sum(), false);
         assert_eq!(of(&[CAP_BPF, CAP_NET_ADMIN]), None);
         assert_eq!(of(&[CAP_SYS_ADMIN, CAP_NET_ADMIN]), None);
         assert_eq!(of(&[CAP_BPF]).as_deref(), Some("CAP_NET_ADMIN"));
+        assert_eq!(missing(1 << CAP_BPF | 1 << CAP_NET_ADMIN, true).as_deref(), Some("CAP_PERFMON"));
         assert_eq!(of(&[]).as_deref(), Some("CAP_BPF and CAP_NET_ADMIN"));
     }
 

@@ -19,7 +19,7 @@ pub enum EndpointKind {
     Local = 3,
 }
 
-/// One element of `ENDPOINTS`: 128 bytes, two cache lines.
+/// One element of `ENDPOINTS`: 128 bytes, two cache lines. Element 0 is never used: block 0 stands for "no endpoints".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(8))]
 pub struct Endpoint {
@@ -38,7 +38,8 @@ pub struct Endpoint {
     /// Index in `ENDPOINT_STATS`; survives changes of the block.
     pub counter: u32,
     /// Outer IP, UDP, GUE and private data; what the packet decides (lengths, DSCP/ECN, flow label, checksum,
-    /// UDP source port) is zero.
+    /// UDP source port, GUE's protocol) is zero. [`EndpointKind::Unreachable`]: the tunnel address in the first 16
+    /// bytes, as in [`Self::address`], for people.
     pub header: [u8; MAX_HEADER],
     /// The endpoint's own address: its identity.
     pub address: [u8; 16],

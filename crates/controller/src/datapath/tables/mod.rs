@@ -13,6 +13,7 @@ macro_rules! word {
 
 mod addresses;
 pub mod attachments;
+mod blocks;
 mod extents;
 mod header;
 mod ids;
@@ -20,6 +21,7 @@ mod locals;
 pub mod lookup;
 mod next_hops;
 mod observe;
+mod put;
 mod quarantine;
 mod recover;
 mod services;
@@ -44,7 +46,6 @@ use addresses::Vip;
 use extents::Extents;
 use ids::Ids;
 use locals::{LocalKey, LocalValue};
-use next_hops::Hop;
 use quarantine::{Quarantine, Retired};
 use slots::Slots;
 
@@ -72,7 +73,10 @@ pub struct Tables<S> {
     entries: HashMap<u32, BTreeSet<Frontend>>,
     locals: HashMap<LocalKey, u32>,
     shared: HashMap<LocalKey, BTreeMap<u16, LocalValue>>,
-    hops: BTreeMap<NextHopKey, Hop>,
+    /// Index of each next hop.
+    hops: BTreeMap<NextHopKey, u32>,
+    /// By index of `NEXT_HOPS`: endpoints in force that go there.
+    hop_uses: Vec<u32>,
 
     pages: Extents,
     blocks: Extents,
@@ -134,6 +138,7 @@ impl<S: Store> Tables<S> {
             locals: HashMap::new(),
             shared: HashMap::new(),
             hops: BTreeMap::new(),
+            hop_uses: Vec::new(),
         };
         tables.recover();
         tables

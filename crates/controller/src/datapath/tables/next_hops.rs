@@ -13,14 +13,6 @@ const KEY_WORDS: usize = size_of::<abi::NextHopKey>() / 8;
 const HOP_WORDS: usize = size_of::<NextHop>() / 8;
 const INTERFACE_WORDS: usize = size_of::<abi::Interface>() / 8;
 
-/// A next hop in force.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hop {
-    pub(super) index: u32,
-    /// Endpoints in force that go there.
-    pub(super) uses: u32,
-}
-
 impl<S: Store> Tables<S> {
     pub(super) fn put_next_hop(&mut self, key: &NextHopKey, state: &NextHopState) -> Result<(), Refusal> {
         let known = self.hops.get(key).copied();
@@ -35,7 +27,7 @@ impl<S: Store> Tables<S> {
         let slot = self.egress(egress)?;
 
         let index = match known {
-            Some(hop) => hop.index,
+            Some(index) => index,
             None => self.hop_ids.take().unwrap_or_default(),
         };
         let first = index as usize * HOP_WORDS;
@@ -59,22 +51,23 @@ impl<S: Store> Tables<S> {
                 // The word that the name begins in says that the key is there.
                 self.store.publish(Table::NextHopKeys, first + word, written_key[word]);
             }
-            self.hops.insert(key.clone(), Hop { index, uses: 0 });
+            self.hops.insert(key.clone(), index);
         }
         Ok(())
     }
 
     pub(super) fn remove_next_hop(&mut self, key: &NextHopKey) -> Result<(), Refusal> {
-        let Some(hop) = self.hops.get(key).copied() else { return Ok(()) };
-        if hop.uses > 0 {
+        let Some(index) = self.hops.get(key).copied() else { return Ok(()) };
+        let uses = self.hop_uses[index as usize];
+        if uses > 0 {
             return Err(Refusal::Inconsistent(format!(
                 "remove next hop {} on {}: {} endpoints go there",
-                key.gateway, key.interface, hop.uses
+                key.gateway, key.interface, uses
             )));
         }
         self.hops.remove(key);
-        self.clear_key(hop.index);
-        self.quarantine.push(Retired::NextHop(hop.index));
+        self.clear_key(index);
+        self.quarantine.push(Retired::NextHop(index));
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use super::addresses::Vip;
 use super::extents::Extents;
 use super::ids::Ids;
 use super::locals::{key_in, value};
-use super::next_hops::{Hop, decode_hop, decode_key, egress_of};
+use super::next_hops::{decode_hop, decode_key, egress_of};
 use super::observe::{frontend, live_frontends, local_delivery, read_block, read_name, read_rows, read_state};
 use super::services::{NAME_WORDS, hop_of};
 use super::slots::{Slots, Usage};
@@ -37,17 +37,18 @@ impl<S: Store> Tables<S> {
 
     fn recover_next_hops(&mut self) {
         let capacity = self.store.elements(Table::NextHopKeys);
+        self.hop_uses = vec![0; capacity as usize];
         self.egress_uses = vec![0; self.store.elements(Table::Interfaces) as usize];
         for index in 0..capacity {
             match decode_key(&self.store, index) {
                 Some(key) if !self.hops.contains_key(&key) && decode_hop(&self.store, index).is_some() => {
                     self.egress_uses[egress_of(&self.store, index) as usize] += 1;
-                    self.hops.insert(key, Hop { index, uses: 0 });
+                    self.hops.insert(key, index);
                 }
                 Some(_) | None => self.clear_key(index),
             }
         }
-        let used = self.hops.values().map(|hop| hop.index).collect();
+        let used = self.hops.values().copied().collect();
         self.hop_ids = Ids::without(&used, capacity);
         let used = (0u32..).zip(&self.egress_uses).filter(|(_, uses)| **uses > 0).map(|(slot, _)| slot).collect();
         self.egress_slots = Ids::without(&used, self.egress_uses.len() as u32);
@@ -93,7 +94,7 @@ impl<S: Store> Tables<S> {
         let block = read_block(&self.store, descriptor);
         let whole =
             block.last().is_none_or(|last| last.block_len == 1) && (descriptor.block() == 0) == block.is_empty();
-        let known_hops: BTreeSet<u32> = self.hops.values().map(|hop| hop.index).collect();
+        let known_hops: BTreeSet<u32> = self.hops.values().copied().collect();
         let sound = block.iter().all(|endpoint| {
             header::decode(endpoint, |hop| decode_key(&self.store, hop)).is_some()
                 && hop_of(endpoint).is_none_or(|hop| known_hops.contains(&hop))
