@@ -7,7 +7,7 @@ use crate::packet::Packet;
 /// Bytes of the fixed header.
 pub const LEN: usize = 40;
 /// Extension headers that are looked behind.
-pub const MAX_EXTENSIONS: usize = 8;
+pub const MAX_EXTENSIONS: usize = 4;
 
 /// The fixed header.
 #[derive(Clone, Copy, Debug)]
