@@ -5,7 +5,7 @@ use crate::checksum;
 use crate::headers::ethernet::Macs;
 use crate::headers::ipv4::{self, Ipv4};
 use crate::headers::ipv6::{self, Ipv6};
-use crate::headers::{icmp, protocol};
+use crate::headers::{array, icmp, le16, protocol};
 use crate::outer::TTL;
 
 /// IPv4 and ICMP header of "fragmentation needed".
@@ -144,11 +144,5 @@ fn sum_words(bytes: &[u8], from: usize, to: usize) -> u64 {
 /// Source and destination of an IPv4 header, in one word.
 #[inline(always)]
 const fn addresses(header: &[u8; ipv4::LEN]) -> u64 {
-    let [_, _, _, _, _, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h] = *header;
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
-}
-
-#[inline(always)]
-const fn le16<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+    u64::from_le_bytes(array(header, 12))
 }

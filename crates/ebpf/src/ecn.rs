@@ -1,7 +1,7 @@
 //! Congestion marks of tunnels (RFC 6040): the two low bits of the traffic class.
 
 use crate::checksum;
-use crate::headers::{ipv4, ipv6};
+use crate::headers::{ipv4, ipv6, le16};
 
 /// Not ECN-capable.
 pub const NOT_ECT: u8 = 0;
@@ -30,9 +30,9 @@ pub const fn decapsulate(outer: u8, inner: u8) -> Option<u8> {
 /// Sets the traffic class of an IPv4 header, and its checksum right.
 #[inline(always)]
 pub const fn set_v4(header: &mut [u8; ipv4::LEN], traffic_class: u8) {
-    let old = u16::from_le_bytes([header[0], header[1]]);
+    let old = le16(header, 0);
     let new = u16::from_le_bytes([header[0], traffic_class]);
-    let sum = checksum::update(u16::from_le_bytes([header[10], header[11]]), old, new);
+    let sum = checksum::update(le16(header, 10), old, new);
     header[1] = traffic_class;
     [header[10], header[11]] = sum.to_le_bytes();
 }

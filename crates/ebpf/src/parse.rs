@@ -5,7 +5,7 @@ use crate::headers::icmp::{self, Message};
 use crate::headers::ipv4::{self, Ipv4};
 use crate::headers::ipv6::{self, Hidden, Ipv6};
 use crate::headers::transport::{Ports, TCP_LEN, UDP_LEN};
-use crate::headers::{Fragment, protocol};
+use crate::headers::{Fragment, be16, protocol};
 use crate::packet::Packet;
 use crate::reason::DropReason;
 
@@ -160,7 +160,7 @@ pub fn ports(packet: &impl Packet, ip: &Ip) -> Result<Ports, DropReason> {
         return Err(DropReason::Truncated);
     }
     let header: &[u8; UDP_LEN] = packet.bytes(ip.upper).ok_or(DropReason::Truncated)?;
-    let len = u16::from_be_bytes([header[4], header[5]]) as usize;
+    let len = be16(header, 4) as usize;
     if len < UDP_LEN || ip.upper + len > ip.end {
         return Err(DropReason::BadHeader);
     }

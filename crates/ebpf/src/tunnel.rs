@@ -6,7 +6,7 @@ use crate::headers::icmp;
 use crate::headers::ipv4::{self, Ipv4};
 use crate::headers::ipv6::{self, Ipv6};
 use crate::headers::transport::{Ports, UDP_LEN};
-use crate::headers::{Fragment, be16, protocol};
+use crate::headers::{Fragment, be16, be32, protocol};
 use crate::packet::Packet;
 use crate::reason::DropReason;
 
@@ -133,7 +133,7 @@ pub struct Inner {
 #[inline(always)]
 pub fn inner(packet: &impl Packet, outer: &Outer) -> Result<Inner, DropReason> {
     let head: &[u8; UDP_LEN + gue::LEN] = packet.bytes(outer.udp).ok_or(DropReason::GueLength)?;
-    let udp_len = be16(head[4], head[5]) as usize;
+    let udp_len = be16(head, 4) as usize;
     let end = outer.udp + udp_len;
     if udp_len < UDP_LEN + gue::LEN || end > outer.end {
         return Err(DropReason::GueLength);
@@ -187,7 +187,7 @@ pub fn too_big_v4(packet: &impl Packet, at: usize, header: Ipv4<'_>, port: u16) 
     {
         return None;
     }
-    Some(TunnelTooBig { destination: quoted.destination(), mtu: be16(message[6], message[7]) as u32, reserved: 0 })
+    Some(TunnelTooBig { destination: quoted.destination(), mtu: be16(message, 6) as u32, reserved: 0 })
 }
 
 /// ICMPv6 "packet too big" about a tunnel packet that we sent.
@@ -207,6 +207,6 @@ pub fn too_big_v6(packet: &impl Packet, at: usize, header: Ipv6<'_>, port: u16) 
     {
         return None;
     }
-    let mtu = u32::from_be_bytes([message[4], message[5], message[6], message[7]]);
+    let mtu = be32(message, 4);
     Some(TunnelTooBig { destination: quoted.destination(), mtu, reserved: 0 })
 }

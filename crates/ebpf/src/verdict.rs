@@ -3,31 +3,59 @@
 use crate::abi;
 use crate::reason::DropReason;
 
-/// The ways on for a packet that is not dropped.
+/// The end of a packet's way, in one word (one register of the program): in the low half the index in
+/// [`abi::InterfaceCounters`] under which it counts, in the high half the device to redirect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub struct Verdict(u64);
+
+/// How a stage ends: `Err` is a drop. Exactly one for each packet.
+pub type Outcome = Result<Verdict, Verdict>;
+
+impl Verdict {
     /// To this node's stack.
-    Pass,
+    pub const PASS: Self = Self(abi::PASSED as u64);
     /// Out of the interface that it came in on.
-    Transmit,
-    /// Out of another one.
-    Redirect {
-        /// The kernel's index of it.
-        ifindex: u32,
-    },
+    pub const TRANSMIT: Self = Self(abi::TRANSMITTED as u64);
+
+    /// Out of the device with this index.
+    #[inline(always)]
+    #[must_use]
+    pub const fn redirect(ifindex: u32) -> Self {
+        Self(abi::REDIRECTED as u64 | (ifindex as u64) << 32)
+    }
+
+    /// Dropped.
+    #[inline(always)]
+    #[must_use]
+    pub const fn drop(reason: DropReason) -> Self {
+        Self(abi::FIRST_DROP as u64 + reason as u64)
+    }
+
+    /// Index in [`abi::InterfaceCounters`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn counter(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    /// The device to redirect to; `None` unless that is the verdict.
+    #[inline(always)]
+    #[must_use]
+    pub const fn redirected_to(self) -> Option<u32> {
+        if self.counter() == abi::REDIRECTED { Some((self.0 >> 32) as u32) } else { None }
+    }
+
+    /// Whether the packet is dropped.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_drop(self) -> bool {
+        self.counter() >= abi::FIRST_DROP
+    }
 }
 
-/// The end of every stage. Exactly one for each packet.
-pub type Outcome = Result<Verdict, DropReason>;
-
-/// Index in [`abi::InterfaceCounters`] at which an outcome counts.
-#[inline(always)]
-#[must_use]
-pub const fn counter(outcome: Outcome) -> usize {
-    match outcome {
-        Ok(Verdict::Pass) => abi::PASSED,
-        Ok(Verdict::Transmit) => abi::TRANSMITTED,
-        Ok(Verdict::Redirect { .. }) => abi::REDIRECTED,
-        Err(reason) => abi::FIRST_DROP + reason as usize,
+impl From<DropReason> for Verdict {
+    #[inline(always)]
+    fn from(reason: DropReason) -> Self {
+        Self::drop(reason)
     }
 }

@@ -1,6 +1,6 @@
 //! Ethernet II with up to two VLAN tags (IEEE 802.3, 802.1Q, 802.1ad).
 
-use super::be16;
+use super::{array, be16};
 use crate::packet::Packet;
 
 /// Bytes of the header without tags.
@@ -19,6 +19,8 @@ pub const VLAN: u16 = 0x8100;
 /// TPID of a service tag.
 pub const SERVICE_VLAN: u16 = 0x88a8;
 
+const MASK: u64 = 0x0000_ffff_ffff_ffff;
+
 /// Destination and source MAC, as two numbers of 48 bits (bytes read little-endian): in registers, not in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Macs {
@@ -33,8 +35,9 @@ impl Macs {
     #[inline(always)]
     #[must_use]
     pub const fn read(frame: &[u8; 12]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = *frame;
-        Self { destination: mac([a, b, c, d, e, f]), source: mac([g, h, i, j, k, l]) }
+        let head = u64::from_le_bytes(array(frame, 0));
+        let tail = u32::from_le_bytes(array(frame, 8)) as u64;
+        Self { destination: head & MASK, source: head >> 48 | tail << 16 }
     }
 
     /// Writes them to the head of a frame.
@@ -63,9 +66,8 @@ impl Macs {
 /// A MAC as a number of 48 bits.
 #[inline(always)]
 #[must_use]
-pub const fn mac(bytes: [u8; 6]) -> u64 {
-    let [a, b, c, d, e, f] = bytes;
-    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+pub const fn mac(bytes: &[u8; 6]) -> u64 {
+    u32::from_le_bytes(array(bytes, 0)) as u64 | (u16::from_le_bytes(array(bytes, 4)) as u64) << 32
 }
 
 /// The EtherType behind the tags, and where what it names begins. `None`: the frame ends before.
@@ -74,14 +76,14 @@ pub const fn mac(bytes: [u8; 6]) -> u64 {
 #[must_use]
 pub fn payload(packet: &impl Packet) -> Option<(u16, usize)> {
     let header: &[u8; LEN] = packet.bytes(0)?;
-    let mut ethertype = be16(header[12], header[13]);
+    let mut ethertype = be16(header, 12);
     let mut at = LEN;
     for _ in 0..MAX_TAGS {
         if ethertype != VLAN && ethertype != SERVICE_VLAN {
             break;
         }
         let tag: &[u8; TAG_LEN] = packet.bytes(at)?;
-        ethertype = be16(tag[2], tag[3]);
+        ethertype = be16(tag, 2);
         at += TAG_LEN;
     }
     Some((ethertype, at))

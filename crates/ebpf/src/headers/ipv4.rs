@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791).
 
-use super::be16;
+use super::{array, be16};
 use crate::abi::Address;
 
 /// Bytes of the header without options.
@@ -39,19 +39,19 @@ impl Ipv4<'_> {
     #[inline(always)]
     #[must_use]
     pub const fn total_len(self) -> usize {
-        be16(self.0[2], self.0[3]) as usize
+        be16(self.0, 2) as usize
     }
     /// Identification.
     #[inline(always)]
     #[must_use]
     pub const fn id(self) -> u16 {
-        be16(self.0[4], self.0[5])
+        be16(self.0, 4)
     }
     /// Flags and fragment offset.
     #[inline(always)]
     #[must_use]
     pub const fn fragment_word(self) -> u16 {
-        be16(self.0[6], self.0[7])
+        be16(self.0, 6)
     }
     /// Protocol of the payload.
     #[inline(always)]
@@ -63,12 +63,12 @@ impl Ipv4<'_> {
     #[inline(always)]
     #[must_use]
     pub const fn source(self) -> Address {
-        Address::from_v4([self.0[12], self.0[13], self.0[14], self.0[15]])
+        Address::from_v4(array(self.0, 12))
     }
     /// Destination address.
     #[inline(always)]
     #[must_use]
     pub const fn destination(self) -> Address {
-        Address::from_v4([self.0[16], self.0[17], self.0[18], self.0[19]])
+        Address::from_v4(array(self.0, 16))
     }
 }

@@ -1,6 +1,6 @@
 //! IPv6 (RFC 8200) and its extension headers.
 
-use super::{Fragment, be16, protocol};
+use super::{Fragment, array, be16, be32, protocol};
 use crate::abi::Address;
 use crate::packet::Packet;
 
@@ -24,13 +24,13 @@ impl Ipv6<'_> {
     #[inline(always)]
     #[must_use]
     pub const fn traffic_class(self) -> u8 {
-        (be16(self.0[0], self.0[1]) >> 4) as u8
+        (be16(self.0, 0) >> 4) as u8
     }
     /// Bytes after the fixed header.
     #[inline(always)]
     #[must_use]
     pub const fn payload_len(self) -> usize {
-        be16(self.0[4], self.0[5]) as usize
+        be16(self.0, 4) as usize
     }
     /// What follows the fixed header.
     #[inline(always)]
@@ -41,22 +41,20 @@ impl Ipv6<'_> {
     /// Source address.
     #[inline(always)]
     #[must_use]
-    pub fn source(self) -> Address {
+    pub const fn source(self) -> Address {
         address(self.0, 8)
     }
     /// Destination address.
     #[inline(always)]
     #[must_use]
-    pub fn destination(self) -> Address {
+    pub const fn destination(self) -> Address {
         address(self.0, 24)
     }
 }
 
 #[inline(always)]
-fn address(header: &[u8; LEN], at: usize) -> Address {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&header[at..at + 16]);
-    Address::from_bytes(bytes)
+const fn address(header: &[u8; LEN], at: usize) -> Address {
+    Address { hi: u64::from_le_bytes(array(header, at)), lo: u64::from_le_bytes(array(header, at + 8)) }
 }
 
 /// What follows the extension headers.
@@ -150,8 +148,8 @@ const fn extension_len(extension: u8, units: u8) -> usize {
 #[inline(always)]
 #[must_use]
 pub const fn fragment(header: &[u8; 8]) -> (Fragment, u32) {
-    let word = be16(header[2], header[3]);
-    let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    let word = be16(header, 2);
+    let id = be32(header, 4);
     if word & 0xfff8 != 0 {
         (Fragment::Later, id)
     } else if word & 1 != 0 {

@@ -45,7 +45,29 @@ pub enum Fragment {
     Later,
 }
 
+/// `N` bytes of a header from `at` on, as one load: put together byte by byte they would be as many.
 #[inline(always)]
-pub(crate) const fn be16(high: u8, low: u8) -> u16 {
-    u16::from_be_bytes([high, low])
+pub(crate) const fn array<const N: usize>(header: &[u8], at: usize) -> [u8; N] {
+    match header.split_at(at).1.first_chunk() {
+        Some(bytes) => *bytes,
+        None => [0; N],
+    }
+}
+
+/// The number in two bytes from `at` on.
+#[inline(always)]
+pub(crate) const fn be16(header: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes(array(header, at))
+}
+
+/// The number in four bytes from `at` on.
+#[inline(always)]
+pub(crate) const fn be32(header: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(array(header, at))
+}
+
+/// Two bytes from `at` on, read little-endian.
+#[inline(always)]
+pub(crate) const fn le16(header: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(array(header, at))
 }

@@ -1,5 +1,7 @@
 //! TCP (RFC 9293) and UDP (RFC 768): what is looked at.
 
+use super::le16;
+
 /// Bytes of a TCP header without options.
 pub const TCP_LEN: usize = 20;
 /// Bytes of a UDP header.
@@ -21,8 +23,8 @@ impl Ports {
     #[must_use]
     pub const fn read<const N: usize>(header: &[u8; N]) -> Self {
         Self {
-            source: u16::from_le_bytes([header[0], header[1]]),
-            destination: u16::from_le_bytes([header[2], header[3]]),
+            source: le16(header, 0),
+            destination: le16(header, 2),
         }
     }
 

@@ -27,10 +27,10 @@ pub(crate) fn receive_v4<const FRAGS: bool>(
 ) -> Outcome {
     if header.protocol() == protocol::ICMP && has_role(ROLE_DIRECTOR) {
         tunnel_icmp::v4(&frame, ledger, at, header);
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
     if !has_role(ROLE_DECAP) || !tunnel::is_gue_v4(&frame, at, header, gue_port()) {
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
     receive(frame, ledger, at, tunnel::outer_v4(&frame, at, header)?)
 }
@@ -45,10 +45,10 @@ pub(crate) fn receive_v6<const FRAGS: bool>(
 ) -> Outcome {
     if header.next_header() == protocol::ICMPV6 && has_role(ROLE_DIRECTOR) {
         tunnel_icmp::v6(&frame, ledger, at, header);
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
     if !has_role(ROLE_DECAP) || !tunnel::is_gue_v6(&frame, at, header, gue_port()) {
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
     receive(frame, ledger, at, tunnel::outer_v6(&frame, at, header)?)
 }
@@ -57,23 +57,23 @@ pub(crate) fn receive_v6<const FRAGS: bool>(
 #[inline(always)]
 fn receive<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger, at: usize, outer: Outer) -> Outcome {
     if !tables::is_director(outer.source) {
-        return Err(DropReason::UnknownDirector);
+        return Err(DropReason::UnknownDirector.into());
     }
     if outer.fragment {
-        return Err(DropReason::OuterFragment);
+        return Err(DropReason::OuterFragment.into());
     }
     let inner = tunnel::inner(&frame, &outer)?;
     if inner.v6 {
         let header = Ipv6(frame.bytes(inner.at).ok_or(DropReason::InnerMalformed)?);
         if header.version() != 6 {
-            return Err(DropReason::GueProtocol);
+            return Err(DropReason::GueProtocol.into());
         }
         let ip = parse::ipv6(&frame, inner.at, header).map_err(tunnel::inner_reason)?;
         accept(frame, ledger, at, &outer, &inner, &ip)
     } else {
         let header = Ipv4(frame.bytes(inner.at).ok_or(DropReason::InnerMalformed)?);
         if header.version() != 4 {
-            return Err(DropReason::GueProtocol);
+            return Err(DropReason::GueProtocol.into());
         }
         let ip = parse::ipv4(&frame, inner.at, header).map_err(tunnel::inner_reason)?;
         accept(frame, ledger, at, &outer, &inner, &ip)
@@ -91,11 +91,11 @@ fn accept<const FRAGS: bool>(
     ip: &Ip,
 ) -> Outcome {
     if ip.end > inner.end {
-        return Err(DropReason::InnerMalformed);
+        return Err(DropReason::InnerMalformed.into());
     }
     let vip = tables::address(ip.destination);
     if vip.kind() != AddressKind::Vip as u8 {
-        return Err(DropReason::InnerNotVip);
+        return Err(DropReason::InnerNotVip.into());
     }
     let local = find(&frame, vip.id(), inner.endpoint, ip)?;
     let LocalSlot { frontend, counter, delivery, .. } = local;

@@ -23,13 +23,13 @@ pub(crate) fn deliver<const FRAGS: bool>(
         return pass(frame, ip, link_len);
     }
     if delivery.mode != DeliveryMode::Veth as u8 || delivery.ifindex == 0 {
-        return Err(DropReason::NoDelivery);
+        return Err(DropReason::NoDelivery.into());
     }
-    if delivery.mac == [0; 6] {
-        return Err(DropReason::NoNeighbour);
+    if ethernet::mac(&delivery.mac) == 0 {
+        return Err(DropReason::NoNeighbour.into());
     }
     if delivery.mtu != 0 && ip.len() > delivery.mtu as usize {
-        return Err(DropReason::TooBigForEndpoint);
+        return Err(DropReason::TooBigForEndpoint.into());
     }
     redirect(frame, ip, delivery)
 }
@@ -38,12 +38,12 @@ pub(crate) fn deliver<const FRAGS: bool>(
 #[inline(always)]
 fn pass<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, link_len: usize) -> Outcome {
     if ip.at == link_len {
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
     let link = Link::read(&frame, link_len).ok_or(DropReason::Aborted)?;
     let mut frame = frame.shrink(ip.at - link_len).ok_or(DropReason::Aborted)?;
     link.write(&mut frame, link_len, ethertype(ip)).ok_or(DropReason::Aborted)?;
-    Ok(Verdict::Pass)
+    Ok(Verdict::PASS)
 }
 
 /// Through a veth: to the endpoint's MAC, from this interface's, with no tag.
@@ -54,9 +54,9 @@ fn redirect<const FRAGS: bool>(mut frame: Frame<FRAGS>, ip: &Ip, delivery: &Deli
         frame = frame.shrink(ip.at - ethernet::LEN).ok_or(DropReason::Aborted)?;
     }
     let header: &mut [u8; ethernet::LEN] = frame.bytes_mut(0).ok_or(DropReason::Aborted)?;
-    Macs { destination: ethernet::mac(delivery.mac), source: macs.destination }.write(header);
+    Macs { destination: ethernet::mac(&delivery.mac), source: macs.destination }.write(header);
     header[12..].copy_from_slice(&ethertype(ip).to_be_bytes());
-    Ok(Verdict::Redirect { ifindex: delivery.ifindex })
+    Ok(Verdict::redirect(delivery.ifindex))
 }
 
 #[inline(always)]

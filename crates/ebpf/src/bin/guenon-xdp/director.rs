@@ -47,7 +47,7 @@ pub(crate) fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger
     } else {
         match parse::icmp(&frame, &ip)? {
             Message::Echo => return echo::answer(frame, ledger, &ip),
-            Message::Discovery => return Ok(Verdict::Pass),
+            Message::Discovery => return Ok(Verdict::PASS),
             Message::Error => {
                 let parse::Quoted { client, protocol, ports } = icmp::quoted(&frame, &ip)?;
                 Flow { client, protocol, ports, error: true }
@@ -72,9 +72,9 @@ fn follow<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger, ip: &Ip, 
     let Some((datagram, slot, entropy)) = fragments::recall(ip, vip) else {
         if vip.on_node() {
             ledger.event(Event::PassedOnNode);
-            return Ok(Verdict::Pass);
+            return Ok(Verdict::PASS);
         }
-        return Err(DropReason::FragmentLost);
+        return Err(DropReason::FragmentLost.into());
     };
     ledger.event(Event::FragmentFollowed);
     let choice = Choice {
@@ -96,7 +96,7 @@ fn forward<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger, ip: &Ip,
     ledger.directed();
     let descriptor = tables::descriptor(slot.service())?;
     if !descriptor.has_rows() {
-        return Err(DropReason::NoBackend);
+        return Err(DropReason::NoBackend.into());
     }
     let row = if descriptor.client_ip() && !taken { hash::client(&settings::schedule(), client) } else { row };
     if ip.fragment == Fragment::First {
@@ -121,11 +121,11 @@ fn forward<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger, ip: &Ip,
 #[inline(always)]
 fn no_frontend(ledger: &mut Ledger, ip: &Ip, vip: AddressTag) -> Outcome {
     if !vip.on_node() {
-        return Err(DropReason::NoFrontend);
+        return Err(DropReason::NoFrontend.into());
     }
     if ip.fragment == Fragment::First {
         fragments::forget(ip);
     }
     ledger.event(Event::PassedOnNode);
-    Ok(Verdict::Pass)
+    Ok(Verdict::PASS)
 }

@@ -16,13 +16,13 @@ use crate::ledger::Ledger;
 pub(crate) fn answer<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger, ip: &Ip) -> Outcome {
     let macs = Macs::read(frame.bytes(0).ok_or(DropReason::Aborted)?);
     if !answer::is_answerable(ip.source, macs) {
-        return Err(DropReason::BadHeader);
+        return Err(DropReason::BadHeader.into());
     }
     if reverse::<FRAGS>(frame.ctx(), ip.at as u32, ip.upper as u32, ip.v6.into()) == 0 {
-        return Err(DropReason::Aborted);
+        return Err(DropReason::Aborted.into());
     }
     ledger.event(Event::EchoAnswered);
-    Ok(Verdict::Transmit)
+    Ok(Verdict::TRANSMIT)
 }
 
 once! {

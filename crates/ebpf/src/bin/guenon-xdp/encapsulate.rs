@@ -32,11 +32,11 @@ pub(crate) fn encapsulate<const FRAGS: bool>(
 ) -> Outcome {
     let v6 = endpoint.kind == EndpointKind::Tunnel6 as u8;
     if !v6 && endpoint.kind != EndpointKind::Tunnel4 as u8 {
-        return Err(DropReason::NoRoute);
+        return Err(DropReason::NoRoute.into());
     }
     let hop = tables::next_hop(endpoint.next_hop)?;
     if NextHop::is_unresolved(hop.mac_interface) {
-        return Err(DropReason::NoNeighbour);
+        return Err(DropReason::NoNeighbour.into());
     }
     let header_len = endpoint.header_len as usize;
     let mtu = (hop.mtu as u32 as usize).min(MAX_PACKET);
@@ -47,7 +47,7 @@ pub(crate) fn encapsulate<const FRAGS: bool>(
     let (_, slot) = NextHop::unpack(hop.mac_interface);
     let interface = tables::interface(slot)?;
     if interface.ifindex == 0 {
-        return Err(DropReason::NoRoute);
+        return Err(DropReason::NoRoute.into());
     }
 
     let tags = interface.tag_count as usize & 3;
@@ -59,15 +59,15 @@ pub(crate) fn encapsulate<const FRAGS: bool>(
         traffic_class: ip.traffic_class,
         entropy,
     };
-    let Some(mut frame) = frame.grow(link_len + header_len - ip.at) else { return Err(DropReason::NoHeadroom) };
+    let Some(mut frame) = frame.grow(link_len + header_len - ip.at) else { return Err(DropReason::NoHeadroom.into()) };
     let ethertype = if v6 { ethernet::IPV6 } else { ethernet::IPV4 };
     write_link(&mut frame, hop.mac_interface & MAC_MASK, interface, tags, ethertype).ok_or(DropReason::Aborted)?;
     write_outer(&mut frame, link_len, endpoint, &facts, v6).ok_or(DropReason::Aborted)?;
     ledger.event(Event::Encapsulated);
     if interface.ifindex == settings::ifindex() {
-        Ok(Verdict::Transmit)
+        Ok(Verdict::TRANSMIT)
     } else {
-        Ok(Verdict::Redirect { ifindex: interface.ifindex })
+        Ok(Verdict::redirect(interface.ifindex))
     }
 }
 
@@ -80,7 +80,7 @@ fn write_link<const FRAGS: bool>(
     ethertype: u16,
 ) -> Option<()> {
     let header: &mut [u8; ethernet::LEN] = frame.bytes_mut(0)?;
-    Macs { destination, source: ethernet::mac(interface.mac) }.write(header);
+    Macs { destination, source: ethernet::mac(&interface.mac) }.write(header);
     if tags == 0 {
         header[12..].copy_from_slice(&ethertype.to_be_bytes());
         return Some(());

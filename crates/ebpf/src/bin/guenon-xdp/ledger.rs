@@ -2,9 +2,11 @@
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use aya_ebpf::helpers::bpf_redirect;
-use guenon_ebpf::abi::{COUNTERS_PER_INTERFACE, Counter, Event, FrontendCounters, InterfaceCounters, RECEIVED};
+use guenon_ebpf::abi::{
+    COUNTERS_PER_INTERFACE, Counter, Event, FrontendCounters, InterfaceCounters, PASSED, RECEIVED, TRANSMITTED,
+};
 use guenon_ebpf::reason::DropReason;
-use guenon_ebpf::verdict::{self, Outcome, Verdict};
+use guenon_ebpf::verdict::{Outcome, Verdict};
 
 use crate::maps::{COUNTERS, ENDPOINT_STATS, FRONTEND_STATS};
 use crate::settings;
@@ -69,20 +71,23 @@ impl Ledger {
     /// Counts the packet under its verdict, and says it in the kernel's terms.
     #[inline(always)]
     pub(crate) fn close(mut self, outcome: Outcome) -> u32 {
-        let outcome = match outcome {
-            Ok(Verdict::Redirect { ifindex }) if !redirect(ifindex) => Err(DropReason::Redirect),
-            Ok(_) | Err(_) => outcome,
-        };
-        self.count(verdict::counter(outcome));
-        if let (Err(_), Some(frontend)) = (outcome, self.frontend) {
-            frontend.dropped += 1;
+        let (Ok(mut verdict) | Err(mut verdict)) = outcome;
+        if let Some(ifindex) = verdict.redirected_to()
+            && !redirect(ifindex)
+        {
+            verdict = Verdict::drop(DropReason::Redirect);
         }
-        match outcome {
-            Ok(Verdict::Pass) => XDP_PASS,
-            Ok(Verdict::Transmit) => XDP_TX,
-            Ok(Verdict::Redirect { .. }) => XDP_REDIRECT,
-            Err(DropReason::Aborted) => XDP_ABORTED,
-            Err(_) => XDP_DROP,
+        self.count(verdict.counter());
+        if verdict.is_drop() {
+            if let Some(frontend) = self.frontend {
+                frontend.dropped += 1;
+            }
+            return if verdict == Verdict::drop(DropReason::Aborted) { XDP_ABORTED } else { XDP_DROP };
+        }
+        match verdict.counter() {
+            PASSED => XDP_PASS,
+            TRANSMITTED => XDP_TX,
+            _ => XDP_REDIRECT,
         }
     }
 

@@ -26,16 +26,16 @@ pub(crate) fn refuse<const FRAGS: bool>(
     answerable: bool,
 ) -> Outcome {
     if !ip.dont_fragment {
-        return Err(DropReason::TooBigNoDf);
+        return Err(DropReason::TooBigNoDf.into());
     }
     if !answerable || !within_rate() {
-        return Err(DropReason::TooBig);
+        return Err(DropReason::TooBig.into());
     }
     if answer::<FRAGS>(frame.ctx(), ip.at as u32, ip.len() as u32, mtu as u32, u32::from(ip.v6)) == 0 {
-        return Err(DropReason::TooBig);
+        return Err(DropReason::TooBig.into());
     }
     ledger.event(Event::TooBigAnswered);
-    Ok(Verdict::Transmit)
+    Ok(Verdict::TRANSMIT)
 }
 
 #[inline(always)]

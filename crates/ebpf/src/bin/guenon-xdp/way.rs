@@ -19,29 +19,29 @@ use crate::{decap, director, tables};
 pub(crate) fn take<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger, ethertype: u16, at: usize) -> Outcome {
     match ethertype {
         ethernet::IPV4 => {
-            let Some(header) = frame.bytes(at) else { return Ok(Verdict::Pass) };
+            let Some(header) = frame.bytes(at) else { return Ok(Verdict::PASS) };
             let header = Ipv4(header);
             match owner(tables::address(header.destination())) {
                 Owner::Vip(vip) => director::direct(frame, ledger, parse::ipv4(&frame, at, header)?, vip),
                 Owner::Tunnel => decap::receive_v4(frame, ledger, at, header),
-                Owner::Other => Ok(Verdict::Pass),
+                Owner::Other => Ok(Verdict::PASS),
             }
         }
         ethernet::IPV6 => {
-            let Some(header) = frame.bytes(at) else { return Ok(Verdict::Pass) };
+            let Some(header) = frame.bytes(at) else { return Ok(Verdict::PASS) };
             let header = Ipv6(header);
             let destination = header.destination();
             if destination.is_v4() {
                 // IPv4-mapped: no address of a packet (RFC 4291), and not the IPv4 VIP.
-                return Ok(Verdict::Pass);
+                return Ok(Verdict::PASS);
             }
             match owner(tables::address(destination)) {
                 Owner::Vip(vip) => director::direct(frame, ledger, parse::ipv6(&frame, at, header)?, vip),
                 Owner::Tunnel => decap::receive_v6(frame, ledger, at, header),
-                Owner::Other => Ok(Verdict::Pass),
+                Owner::Other => Ok(Verdict::PASS),
             }
         }
-        _ => Ok(Verdict::Pass),
+        _ => Ok(Verdict::PASS),
     }
 }
 
