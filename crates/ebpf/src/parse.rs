@@ -90,6 +90,57 @@ pub fn ipv4(packet: &impl Packet, at: usize, header: Ipv4<'_>) -> Result<Ip, Dro
     })
 }
 
+/// The IPv4 header of a plain packet: no options, no fragment, TCP or UDP, nothing amiss.
+#[inline(always)]
+pub fn plain_v4(packet: &impl Packet, at: usize, header: Ipv4<'_>) -> Option<Ip> {
+    let word = header.fragment_word();
+    let total = header.total_len();
+    let protocol = header.protocol();
+    if header.0[0] != 0x45
+        || word & (ipv4::MORE_FRAGMENTS | ipv4::OFFSET_MASK) != 0
+        || !is_transport(protocol)
+        || !packet.reaches(at + total)
+    {
+        return None;
+    }
+    Some(Ip {
+        at,
+        upper: at + ipv4::LEN,
+        end: at + total,
+        v6: false,
+        source: header.source(),
+        destination: header.destination(),
+        traffic_class: header.traffic_class(),
+        protocol,
+        dont_fragment: word & ipv4::DONT_FRAGMENT != 0,
+        fragment: Fragment::Whole,
+        id: 0,
+    })
+}
+
+/// The IPv6 header of a plain packet: no extension header, TCP or UDP, nothing amiss.
+#[inline(always)]
+pub fn plain_v6(packet: &impl Packet, at: usize, header: Ipv6<'_>) -> Option<Ip> {
+    let end = at + ipv6::LEN + header.payload_len();
+    let protocol = header.next_header();
+    if header.version() != 6 || !is_transport(protocol) || !packet.reaches(end) {
+        return None;
+    }
+    Some(Ip {
+        at,
+        upper: at + ipv6::LEN,
+        end,
+        v6: true,
+        source: header.source(),
+        destination: header.destination(),
+        traffic_class: header.traffic_class(),
+        protocol,
+        dont_fragment: true,
+        fragment: Fragment::Whole,
+        id: 0,
+    })
+}
+
 /// Judges the IPv6 header at `at` and walks its extension headers.
 ///
 /// # Errors
@@ -128,7 +179,12 @@ pub fn ipv6(packet: &impl Packet, at: usize, header: Ipv6<'_>) -> Result<Ip, Dro
 #[inline(always)]
 #[must_use]
 pub const fn has_ports(ip: &Ip) -> bool {
-    ip.protocol == protocol::TCP || ip.protocol == protocol::UDP
+    is_transport(ip.protocol)
+}
+
+#[inline(always)]
+const fn is_transport(number: u8) -> bool {
+    number == protocol::TCP || number == protocol::UDP
 }
 
 /// The ports of a TCP or UDP packet that is whole or a first fragment.
@@ -260,7 +316,7 @@ pub fn quoted_ports(packet: &impl Packet, upper: usize, end: usize, v6: bool) ->
         }
         (header.protocol(), at + header.header_len())
     };
-    if protocol != protocol::TCP && protocol != protocol::UDP || upper + 8 > end {
+    if !is_transport(protocol) || upper + 8 > end {
         return Err(DropReason::IcmpQuote);
     }
     let ports = Ports::read(packet.bytes::<8>(upper).ok_or(DropReason::IcmpQuote)?);

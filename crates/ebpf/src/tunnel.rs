@@ -64,9 +64,16 @@ pub fn is_gue_v6(packet: &impl Packet, at: usize, header: Ipv6<'_>, port: u16) -
 #[inline(always)]
 fn is_to_port(packet: &impl Packet, udp: usize, port: u16) -> bool {
     match packet.bytes::<UDP_LEN>(udp) {
-        Some(header) => Ports::read(header).destination == port.to_be(),
+        Some(header) => destination_port(header) == port,
         None => false,
     }
+}
+
+/// The destination port of a UDP header, as a number.
+#[inline(always)]
+#[must_use]
+pub const fn destination_port(header: &[u8; UDP_LEN]) -> u16 {
+    Ports::read(header).destination_number()
 }
 
 /// The outer headers of what [`is_gue_v4`] found.

@@ -70,21 +70,28 @@ pub const fn mac(bytes: &[u8; 6]) -> u64 {
     u32::from_le_bytes(array(bytes, 0)) as u64 | (u16::from_le_bytes(array(bytes, 4)) as u64) << 32
 }
 
+/// The EtherType of a header without tags, or the first tag's TPID.
+#[inline(always)]
+#[must_use]
+pub const fn ethertype(header: &[u8; LEN]) -> u16 {
+    be16(header, 12)
+}
+
 /// The EtherType behind the tags, and where what it names begins. `None`: the frame ends before.
 /// A third tag is not looked behind: its TPID is returned.
 #[inline(always)]
 #[must_use]
 pub fn payload(packet: &impl Packet) -> Option<(u16, usize)> {
     let header: &[u8; LEN] = packet.bytes(0)?;
-    let mut ethertype = be16(header, 12);
+    let mut kind = ethertype(header);
     let mut at = LEN;
     for _ in 0..MAX_TAGS {
-        if ethertype != VLAN && ethertype != SERVICE_VLAN {
+        if kind != VLAN && kind != SERVICE_VLAN {
             break;
         }
         let tag: &[u8; TAG_LEN] = packet.bytes(at)?;
-        ethertype = be16(tag, 2);
+        kind = be16(tag, 2);
         at += TAG_LEN;
     }
-    Some((ethertype, at))
+    Some((kind, at))
 }

@@ -22,10 +22,7 @@ impl Ports {
     #[inline(always)]
     #[must_use]
     pub const fn read<const N: usize>(header: &[u8; N]) -> Self {
-        Self {
-            source: le16(header, 0),
-            destination: le16(header, 2),
-        }
+        Self { source: le16(header, 0), destination: le16(header, 2) }
     }
 
     /// The ports of the other direction.

@@ -36,7 +36,7 @@ pub(crate) fn deliver<const FRAGS: bool>(
 
 /// To the node's own stack. The frame came in on this interface, so its MAC and tags are right already.
 #[inline(always)]
-fn pass<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, link_len: usize) -> Outcome {
+pub(crate) fn pass<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, link_len: usize) -> Outcome {
     if ip.at == link_len {
         return Ok(Verdict::PASS);
     }

@@ -39,7 +39,7 @@ pub(crate) fn encapsulate<const FRAGS: bool>(
         return Err(DropReason::NoNeighbour.into());
     }
     let header_len = endpoint.header_len as usize;
-    let mtu = (hop.mtu as u32 as usize).min(MAX_PACKET);
+    let mtu = mtu(hop);
     if header_len + ip.len() > mtu {
         let answerable = answerable && (ip.v6 || ip.fragment != Fragment::Later);
         return too_big::refuse(frame, ledger, ip, mtu.saturating_sub(header_len), answerable);
@@ -60,25 +60,35 @@ pub(crate) fn encapsulate<const FRAGS: bool>(
         entropy,
     };
     let Some(mut frame) = frame.grow(link_len + header_len - ip.at) else { return Err(DropReason::NoHeadroom.into()) };
-    let ethertype = if v6 { ethernet::IPV6 } else { ethernet::IPV4 };
-    write_link(&mut frame, hop.mac_interface & MAC_MASK, interface, tags, ethertype).ok_or(DropReason::Aborted)?;
+    write_link(&mut frame, hop, interface, tags, v6).ok_or(DropReason::Aborted)?;
     write_outer(&mut frame, link_len, endpoint, &facts, v6).ok_or(DropReason::Aborted)?;
     ledger.event(Event::Encapsulated);
-    if interface.ifindex == settings::ifindex() {
-        Ok(Verdict::TRANSMIT)
-    } else {
-        Ok(Verdict::redirect(interface.ifindex))
-    }
+    Ok(send(interface))
 }
 
+/// The longest packet that fits on the way, bytes of IP.
 #[inline(always)]
-fn write_link<const FRAGS: bool>(
+pub(crate) fn mtu(hop: NextHop) -> usize {
+    (hop.mtu as u32 as usize).min(MAX_PACKET)
+}
+
+/// Out of this device.
+#[inline(always)]
+pub(crate) fn send(interface: &Interface) -> Verdict {
+    if interface.ifindex == settings::ifindex() { Verdict::TRANSMIT } else { Verdict::redirect(interface.ifindex) }
+}
+
+/// Writes the link header: to the next hop, from the device, with its tags.
+#[inline(always)]
+pub(crate) fn write_link<const FRAGS: bool>(
     frame: &mut Frame<FRAGS>,
-    destination: u64,
+    hop: NextHop,
     interface: &Interface,
     tags: usize,
-    ethertype: u16,
+    v6: bool,
 ) -> Option<()> {
+    let ethertype = if v6 { ethernet::IPV6 } else { ethernet::IPV4 };
+    let destination = hop.mac_interface & MAC_MASK;
     let header: &mut [u8; ethernet::LEN] = frame.bytes_mut(0)?;
     Macs { destination, source: ethernet::mac(&interface.mac) }.write(header);
     if tags == 0 {
@@ -99,7 +109,7 @@ fn write_link<const FRAGS: bool>(
 /// Copies the endpoint's header in the steps by which headers grow (32, 40, 52, 60, 72 bytes), then
 /// completes it.
 #[inline(always)]
-fn write_outer<const FRAGS: bool>(
+pub(crate) fn write_outer<const FRAGS: bool>(
     frame: &mut Frame<FRAGS>,
     at: usize,
     endpoint: &Endpoint,

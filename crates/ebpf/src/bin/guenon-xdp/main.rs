@@ -1,6 +1,6 @@
 //! The XDP programs: thin entry points over the library.
 //!
-//! The files are the packet's way: [`way`] (whose is it?), then [`director`] with [`fragments`], [`echo`],
+//! The files are the packet's way: [`plain`] for what is common; for all else [`way`] (whose is it?), then [`director`] with [`fragments`], [`echo`],
 //! [`encapsulate`] and [`too_big`], or [`decap`]; [`deliver`] for endpoints of this node; [`ledger`] for the one
 //! exit, where the packet is counted.
 //!
@@ -48,6 +48,7 @@ mod icmp;
 mod ledger;
 mod link;
 mod maps;
+mod plain;
 mod settings;
 mod tables;
 mod too_big;
@@ -58,7 +59,6 @@ use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use guenon_ebpf::headers::ethernet;
 
 use crate::frame::Frame;
 use crate::ledger::Ledger;
@@ -89,36 +89,27 @@ fn guenon_pass_linear(_: XdpContext) -> u32 {
 
 #[inline(always)]
 fn enter<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
-    let frame = Frame::<FRAGS>::new(ctx.ctx);
-    match ethernet::payload(&frame) {
-        Some((ethertype, at)) if at != ethernet::LEN => {
-            tagged::<FRAGS>(ctx.ctx, u32::from(ethertype), at as u32) as u32
-        }
-        Some((ethertype, _)) => untagged::<FRAGS>(ctx.ctx, ethertype),
-        // Shorter than its own header: there is nothing to look at.
-        None => untagged::<FRAGS>(ctx.ctx, 0),
-    }
+    let action = common::<FRAGS>(ctx.ctx);
+    if action == NOT_PLAIN { general::<FRAGS>(ctx.ctx) as u32 } else { action }
 }
 
-/// The common way. Beside `tagged`, not around it: the stack has room for one of them.
+/// No action of the kernel's.
+const NOT_PLAIN: u32 = u32::MAX;
+
+/// The way of plain packets. Beside `general`, not around it: the stack has room for one of them.
 #[inline(never)]
-fn untagged<const FRAGS: bool>(ctx: *mut xdp_md, ethertype: u16) -> u32 {
-    run(Frame::<FRAGS>::new(ctx), ethertype, ethernet::LEN)
+fn common<const FRAGS: bool>(ctx: *mut xdp_md) -> u32 {
+    plain::take(Frame::<FRAGS>::new(ctx)).unwrap_or(NOT_PLAIN)
 }
 
 once! {
-    /// The way of a frame with VLAN tags; its payload begins at `at`.
-    fn tagged, guenon_tagged, guenon_tagged_linear(ctx, ethertype: u32, at: u32) {
-        let at = (at as usize).min(ethernet::LEN + ethernet::MAX_TAGS * ethernet::TAG_LEN).max(ethernet::LEN);
-        u64::from(run(Frame::<FRAGS>::new(ctx), ethertype as u16, at))
+    /// The way of every packet, plain or not.
+    fn general, guenon_general, guenon_general_linear(ctx) {
+        let frame = Frame::<FRAGS>::new(ctx);
+        let Some(mut ledger) = Ledger::open(frame.linear_len()) else { return u64::from(XDP_ABORTED) };
+        let outcome = way::take(frame, &mut ledger);
+        u64::from(ledger.close(outcome))
     }
-}
-
-#[inline(always)]
-fn run<const FRAGS: bool>(frame: Frame<FRAGS>, ethertype: u16, at: usize) -> u32 {
-    let Some(mut ledger) = Ledger::open(frame.linear_len()) else { return XDP_ABORTED };
-    let outcome = way::take(frame, &mut ledger, ethertype, at);
-    ledger.close(outcome)
 }
 
 #[panic_handler]

@@ -14,9 +14,10 @@ use crate::ledger::Ledger;
 use crate::settings::has_role;
 use crate::{decap, director, tables};
 
-/// Takes a packet all its way; what `ethertype` names begins at `at`.
+/// Takes a packet all its way.
 #[inline(always)]
-pub(crate) fn take<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger, ethertype: u16, at: usize) -> Outcome {
+pub(crate) fn take<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger) -> Outcome {
+    let Some((ethertype, at)) = ethernet::payload(&frame) else { return Ok(Verdict::PASS) };
     match ethertype {
         ethernet::IPV4 => {
             let Some(header) = frame.bytes(at) else { return Ok(Verdict::PASS) };
