@@ -72,7 +72,7 @@ pub fn load(settings: &Settings, program: &str) -> Ebpf {
 
 /// A director and decap node on one interface.
 pub struct Bed {
-    ebpf: Ebpf,
+    pub ebpf: Ebpf,
 }
 
 impl Bed {

@@ -96,8 +96,8 @@ fn enter<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
 /// No action of the kernel's.
 const NOT_PLAIN: u32 = u32::MAX;
 
-/// The way of plain packets. Beside `general`, not around it: the stack has room for one of them.
-#[inline(never)]
+/// The way of plain packets.
+#[inline(always)]
 fn common<const FRAGS: bool>(ctx: *mut xdp_md) -> u32 {
     plain::take(Frame::<FRAGS>::new(ctx)).unwrap_or(NOT_PLAIN)
 }
