@@ -33,9 +33,17 @@ pub const fn finish(sum: u64) -> u16 {
     !fold(sum)
 }
 
+/// [`finish`] for a sum of a few words.
+#[inline(always)]
+#[must_use]
+pub const fn finish_small(sum: u32) -> u16 {
+    let sum = (sum >> 16) + (sum & 0xffff);
+    !((sum >> 16) + (sum & 0xffff)) as u16
+}
+
 /// The checksum after one word changed (RFC 1624, equation 3). All words as read little-endian.
 #[inline(always)]
 #[must_use]
 pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
-    finish(!checksum as u64 + !old as u64 + new as u64)
+    finish_small(!checksum as u32 + !old as u32 + new as u32)
 }

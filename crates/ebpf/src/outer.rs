@@ -107,10 +107,10 @@ pub struct Facts {
 #[inline(always)]
 pub fn complete_v4(header: &mut [u8; BASE_V4], partial: u32, facts: &Facts) {
     let total = (facts.header_len + facts.inner_len) as u16;
-    let sum = partial as u64 + ((facts.traffic_class as u64) << 8) + total.swap_bytes() as u64;
+    let sum = partial + ((facts.traffic_class as u32) << 8) + total.swap_bytes() as u32;
     header[1] = facts.traffic_class;
     put16(header, 2, total);
-    header[10..12].copy_from_slice(&checksum::finish(sum).to_le_bytes());
+    header[10..12].copy_from_slice(&checksum::finish_small(sum).to_le_bytes());
     put16(header, UDP_V4, hash::source_port(facts.entropy));
     put16(header, UDP_V4 + 4, total - UDP_V4 as u16);
     header[GUE_PROTOCOL_V4] = facts.protocol;

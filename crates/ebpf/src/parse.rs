@@ -90,23 +90,20 @@ pub fn ipv4(packet: &impl Packet, at: usize, header: Ipv4<'_>) -> Result<Ip, Dro
     })
 }
 
-/// The IPv4 header of a plain packet: no options, no fragment, TCP or UDP, nothing amiss.
+/// The IPv4 header of a plain packet: no options, no fragment, TCP or UDP. Whether the packet is all there is
+/// left to the caller.
 #[inline(always)]
-pub fn plain_v4(packet: &impl Packet, at: usize, header: Ipv4<'_>) -> Option<Ip> {
+#[must_use]
+pub const fn plain_v4(at: usize, header: Ipv4<'_>) -> Option<Ip> {
     let word = header.fragment_word();
-    let total = header.total_len();
     let protocol = header.protocol();
-    if header.0[0] != 0x45
-        || word & (ipv4::MORE_FRAGMENTS | ipv4::OFFSET_MASK) != 0
-        || !is_transport(protocol)
-        || !packet.reaches(at + total)
-    {
+    if header.0[0] != 0x45 || word & (ipv4::MORE_FRAGMENTS | ipv4::OFFSET_MASK) != 0 || !is_transport(protocol) {
         return None;
     }
     Some(Ip {
         at,
         upper: at + ipv4::LEN,
-        end: at + total,
+        end: at + header.total_len(),
         v6: false,
         source: header.source(),
         destination: header.destination(),
@@ -118,18 +115,18 @@ pub fn plain_v4(packet: &impl Packet, at: usize, header: Ipv4<'_>) -> Option<Ip>
     })
 }
 
-/// The IPv6 header of a plain packet: no extension header, TCP or UDP, nothing amiss.
+/// The IPv6 header of a plain packet: no extension header, TCP or UDP.
 #[inline(always)]
-pub fn plain_v6(packet: &impl Packet, at: usize, header: Ipv6<'_>) -> Option<Ip> {
-    let end = at + ipv6::LEN + header.payload_len();
+#[must_use]
+pub const fn plain_v6(at: usize, header: Ipv6<'_>) -> Option<Ip> {
     let protocol = header.next_header();
-    if header.version() != 6 || !is_transport(protocol) || !packet.reaches(end) {
+    if header.version() != 6 || !is_transport(protocol) {
         return None;
     }
     Some(Ip {
         at,
         upper: at + ipv6::LEN,
-        end,
+        end: at + ipv6::LEN + header.payload_len(),
         v6: true,
         source: header.source(),
         destination: header.destination(),

@@ -8,6 +8,7 @@ use crate::headers::ipv6::{self, Ipv6};
 use crate::headers::transport::{Ports, UDP_LEN};
 use crate::headers::{Fragment, be16, be32, protocol};
 use crate::packet::Packet;
+use crate::parse::Ip;
 use crate::reason::DropReason;
 
 /// What the outer headers of a GUE packet say.
@@ -117,6 +118,20 @@ pub fn outer_v6(packet: &impl Packet, at: usize, header: Ipv6<'_>) -> Result<Out
         traffic_class: header.traffic_class(),
         fragment,
     })
+}
+
+/// The outer headers of a plain packet.
+#[inline(always)]
+#[must_use]
+pub const fn outer_plain(ip: &Ip) -> Outer {
+    Outer {
+        source: ip.source,
+        destination: ip.destination,
+        udp: ip.upper,
+        end: ip.end,
+        traffic_class: ip.traffic_class,
+        fragment: false,
+    }
 }
 
 /// Where the inner packet lies, and for which endpoint it is.

@@ -9,14 +9,14 @@ use guenon_ebpf::abi::{
     ROLE_DIRECTOR, Transport,
 };
 use guenon_ebpf::headers::ethernet;
-use guenon_ebpf::headers::ipv4::{self, Ipv4};
-use guenon_ebpf::headers::ipv6::{self, Ipv6};
+use guenon_ebpf::headers::ipv4::Ipv4;
+use guenon_ebpf::headers::ipv6::Ipv6;
 use guenon_ebpf::headers::protocol;
 use guenon_ebpf::headers::transport::UDP_LEN;
 use guenon_ebpf::outer::Facts;
 use guenon_ebpf::packet::Packet;
 use guenon_ebpf::parse::{self, Ip};
-use guenon_ebpf::tunnel::{self, Outer};
+use guenon_ebpf::tunnel;
 use guenon_ebpf::verdict::Verdict;
 use guenon_ebpf::{ecn, hash};
 
@@ -37,12 +37,9 @@ pub(crate) fn take<const FRAGS: bool>(frame: Frame<FRAGS>) -> Option<u32> {
             let header = Ipv4(frame.bytes(AT)?);
             let tag = tables::address(header.destination());
             if is_vip(tag) {
-                direct(frame, &parse::plain_v4(&frame, AT, header)?, tag)
+                direct(frame, &parse::plain_v4(AT, header)?, tag)
             } else if is_tunnel(tag) {
-                if header.protocol() != protocol::UDP || parse::plain_v4(&frame, AT, header).is_none() {
-                    return None;
-                }
-                decap(frame, tunnel::outer_v4(&frame, AT, header).ok()?, AT + ipv4::LEN)
+                decap(frame, &parse::plain_v4(AT, header)?)
             } else {
                 pass(frame)
             }
@@ -55,12 +52,9 @@ pub(crate) fn take<const FRAGS: bool>(frame: Frame<FRAGS>) -> Option<u32> {
             }
             let tag = tables::address(destination);
             if is_vip(tag) {
-                direct(frame, &parse::plain_v6(&frame, AT, header)?, tag)
+                direct(frame, &parse::plain_v6(AT, header)?, tag)
             } else if is_tunnel(tag) {
-                if header.next_header() != protocol::UDP || header.version() != 6 {
-                    return None;
-                }
-                decap(frame, tunnel::outer_v6(&frame, AT, header).ok()?, AT + ipv6::LEN)
+                decap(frame, &parse::plain_v6(AT, header)?)
             } else {
                 pass(frame)
             }
@@ -90,6 +84,9 @@ fn pass<const FRAGS: bool>(frame: Frame<FRAGS>) -> Option<u32> {
 #[inline(always)]
 fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, vip: AddressTag) -> Option<u32> {
     let bytes = frame.linear_len();
+    if !frame.reaches(ip.end) {
+        return None;
+    }
     let ports = parse::ports(&frame, ip).ok()?;
     let (frontend, slot) = tables::frontend(vip.id(), transport(ip.protocol), ports.destination_number())?;
     let descriptor = tables::descriptor(slot.service()).ok()?;
@@ -135,20 +132,23 @@ fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, vip: AddressTag) -> O
 
 /// A director's packet out of the tunnel.
 #[inline(always)]
-fn decap<const FRAGS: bool>(frame: Frame<FRAGS>, outer: Outer, udp: usize) -> Option<u32> {
+fn decap<const FRAGS: bool>(frame: Frame<FRAGS>, outer: &Ip) -> Option<u32> {
     let bytes = frame.linear_len();
-    let header: &[u8; UDP_LEN] = frame.bytes(udp)?;
+    let udp: &[u8; UDP_LEN] = frame.bytes(outer.upper)?;
     if !has_role(ROLE_DECAP)
-        || tunnel::destination_port(header) != settings::gue_port()
+        || outer.protocol != protocol::UDP
+        || tunnel::destination_port(udp) != settings::gue_port()
+        || !frame.reaches(outer.end)
         || !tables::is_director(outer.source)
     {
         return None;
     }
+    let outer = tunnel::outer_plain(outer);
     let inner = tunnel::inner(&frame, &outer).ok()?;
     let ip = if inner.v6 {
-        parse::plain_v6(&frame, inner.at, Ipv6(frame.bytes(inner.at)?))?
+        parse::plain_v6(inner.at, Ipv6(frame.bytes(inner.at)?))?
     } else {
-        parse::plain_v4(&frame, inner.at, Ipv4(frame.bytes(inner.at)?))?
+        parse::plain_v4(inner.at, Ipv4(frame.bytes(inner.at)?))?
     };
     if ip.end > inner.end || ecn::decapsulate(outer.traffic_class, ip.traffic_class) != Some(ip.traffic_class) {
         return None;
