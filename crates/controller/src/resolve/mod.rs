@@ -1,8 +1,8 @@
 //! From objects to what this node's data path should hold. Pure and deterministic: the same objects and the same
 //! view give the same state, in whatever order they came and whatever came between.
 //!
-//! A VirtualService is resolved in two halves: [`select`] follows from the objects alone (frontends, endpoints,
-//! weights, rows: the same on every node), [`locate`] finds the ways from this node. Both are kept per VirtualService,
+//! A VirtualService is resolved in two halves: `select` follows from the objects alone (frontends, endpoints,
+//! weights, rows: the same on every node), `locate` finds the ways from this node. Both are kept per VirtualService,
 //! and only what a change touches is done again.
 
 mod backends;
