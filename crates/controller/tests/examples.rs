@@ -18,10 +18,8 @@ fn examples() -> PathBuf {
 fn index(directory: &Path) -> Index {
     let mut index = Index::new();
     for event in Manifests::read(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display())) {
-        match event {
-            SourceEvent::Reset(objects) => index.reset(objects),
-            other => panic!("{}: {other:?}", directory.display()),
-        }
+        let SourceEvent::Reset(objects) = event else { panic!("{}: {event:?}", directory.display()) };
+        index.reset(objects);
     }
     index
 }
