@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod model;
 pub mod netlink;
 pub mod node;
+mod parallel;
 pub mod plan;
 pub mod reading;
 pub mod resolve;

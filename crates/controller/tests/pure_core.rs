@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 7] = ["model", "convert", "index", "resolve", "table", "plan", "apply.rs"];
+const PURE: [&str; 8] = ["parallel", "model", "convert", "index", "resolve", "table", "plan", "apply.rs"];
 const IMPURE: [&str; 7] = ["kube::", "aya::", "tokio::", "std::fs", "std::net::Tcp", "std::process", "std::time::"];
 
 fn sources(path: &Path, found: &mut Vec<PathBuf>) {

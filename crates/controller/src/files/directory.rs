@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::file::{File, Held};
-use super::parallel::parallel;
 use crate::model::{Object, ObjectKey, Place, Problem, ProblemReason};
+use crate::parallel::parallel;
 use crate::source::SourceEvent;
 
 /// Endings of the files that are read.
@@ -111,22 +111,26 @@ impl Directory {
                 continue;
             }
             let file = self.files.remove(name.as_str()).map(|(_, file)| file).unwrap_or_default();
-            touched.extend(file.objects.keys().cloned());
             work.push((Arc::<str>::from(name), path, stamp, metadata.err(), file));
         }
         let hasher = &self.hasher;
         let read = parallel(work, |(name, path, stamp, error, mut file)| {
             let shown = path.display().to_string();
-            match error.map_or_else(|| fs::read(&path), Err).map(String::from_utf8) {
+            let changed = match error.map_or_else(|| fs::read(&path), Err).map(String::from_utf8) {
                 Ok(Ok(text)) => file.update(&shown, &text, hasher),
                 Ok(Err(_)) => file.unreadable(&shown, "it is not UTF-8 text; save it as UTF-8"),
                 Err(error) => file.unreadable(&shown, &error.to_string()),
-            }
-            (name, stamp, file)
+            };
+            (name, stamp, file, changed)
         });
         let mut names = BTreeSet::new();
-        for (name, stamp, file) in read {
-            touched.extend(file.objects.keys().cloned());
+        for (name, stamp, file, changed) in read {
+            for key in changed {
+                if file.objects.contains_key(&key) {
+                    self.holders.entry(key.clone()).or_default().insert(Arc::clone(&name));
+                }
+                touched.insert(key);
+            }
             names.insert(Arc::clone(&name));
             // A file that could not be read is tried again at the next look.
             let stamp = stamp.unwrap_or(Stamp { device: 0, inode: 0, size: 0, modified: (0, 0), changed: (0, 0) });
@@ -146,11 +150,6 @@ impl Directory {
     /// changes.
     fn settle(&mut self, touched: &BTreeSet<ObjectKey>, names: &mut BTreeSet<Arc<str>>) -> Vec<SourceEvent> {
         let mut events = Vec::new();
-        for name in names.iter() {
-            for key in self.files.get(name).into_iter().flat_map(|(_, file)| file.objects.keys()) {
-                self.holders.entry(key.clone()).or_default().insert(Arc::clone(name));
-            }
-        }
         for key in touched {
             let holders = self.holders.entry(key.clone()).or_default();
             let several = holders.len() > 1;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::chunks::{Chunk, split};
 use super::document::{self, Entry};
-use super::parallel::parallel;
 use crate::model::{Object, ObjectKey, Place, Problem, ProblemReason};
+use crate::parallel::parallel;
 
 /// A file as it was read last.
 #[derive(Debug, Default)]
@@ -66,8 +66,9 @@ impl Held {
 
 impl File {
     /// Takes the new text. An object that the text spoils keeps its last good version; so do all objects that are
-    /// missing while part of the text cannot be read, since they may be in there.
-    pub(super) fn update(&mut self, path: &str, text: &str, hasher: &RandomState) {
+    /// missing while part of the text cannot be read, since they may be in there. Returns the objects that have
+    /// changed, moved, appeared or gone.
+    pub(super) fn update(&mut self, path: &str, text: &str, hasher: &RandomState) -> Vec<ObjectKey> {
         self.problems.clear();
         let documents = self.parse(text, hasher);
         let mut before = std::mem::take(&mut self.objects);
@@ -101,16 +102,22 @@ impl File {
             }
         }
         let emptied = documents.is_empty() && !before.is_empty();
+        let differs = |(key, held): &(&ObjectKey, &Held)| before.get(*key) != Some(*held);
+        let mut changed: Vec<_> = self.objects.iter().filter(differs).map(|(key, _)| key.clone()).collect();
         if !all_read || emptied {
             self.keep(path, before, emptied);
+        } else {
+            changed.extend(before.into_keys().filter(|key| !self.objects.contains_key(key)));
         }
+        changed
     }
 
     /// The file cannot be read: what it put in force stays.
-    pub(super) fn unreadable(&mut self, path: &str, why: &str) {
+    pub(super) fn unreadable(&mut self, path: &str, why: &str) -> Vec<ObjectKey> {
         let place = Place { file: path.to_owned(), ..Place::default() };
         let message = format!("cannot read the file: {why}{}", stays(self.objects.len()));
         self.problems = vec![Problem { reason: ProblemReason::Unreadable, place, message }];
+        Vec::new()
     }
 
     /// Parses those documents that are new.

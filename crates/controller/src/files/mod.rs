@@ -15,7 +15,6 @@ mod de;
 mod directory;
 mod document;
 mod file;
-mod parallel;
 #[cfg(test)]
 mod tests;
 mod watch;

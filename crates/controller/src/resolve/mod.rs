@@ -26,6 +26,8 @@ use ipnet::IpNet;
 
 use crate::index::Index;
 use crate::model::{NextHopKey, NodeView, Place, Problem, ProblemReason, Role, ServiceName, State};
+use crate::parallel::parallel_with;
+use crate::table::Builder;
 use issue::backends_field;
 use locate::{Here, Located, locate};
 pub use needs::{Needs, Neighbour};
@@ -105,9 +107,7 @@ impl Resolver {
             };
             self.view = Some(view.clone());
         }
-        for name in &changes.services {
-            self.select(index, name, &mut changed);
-        }
+        self.select(index, changes.services, &mut changed);
         for name in self.touched_by(&view_change) {
             self.locate(&name, &mut changed);
         }
@@ -131,9 +131,12 @@ impl Resolver {
     pub fn problems(&self, index: &Index) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (name, resolved) in &self.services {
-            let place = index.virtual_service(name).map(|service| service.place.clone()).unwrap_or_default();
             let located = resolved.located.values().flat_map(|located| &located.issues);
-            problems.extend(resolved.selection.issues.iter().chain(located).map(|issue| issue.at(&place)));
+            let mut issues = resolved.selection.issues.iter().chain(located).peekable();
+            if issues.peek().is_some() {
+                let place = index.virtual_service(name).map(|service| service.place.clone()).unwrap_or_default();
+                problems.extend(issues.map(|issue| issue.at(&place)));
+            }
         }
         let unresolved = self.state.next_hops.iter().filter(|(_, state)| state.mac.is_none());
         problems.extend(unresolved.map(|(key, _)| no_neighbour(&key.interface, key.gateway)));
@@ -142,18 +145,31 @@ impl Resolver {
         problems
     }
 
-    fn select(&mut self, index: &Index, name: &Arc<ServiceName>, changed: &mut Changed) {
-        let Some(service) = index.virtual_service(name) else {
-            if let Some(old) = self.services.remove(name) {
-                old.located.into_iter().for_each(|(part, located)| self.drop_part(part, &located, changed));
+    /// Selects frontends and endpoints of these VirtualServices anew, which may be all there are.
+    fn select(&mut self, index: &Index, names: BTreeSet<Arc<ServiceName>>, changed: &mut Changed) {
+        let mut work = Vec::with_capacity(names.len());
+        for name in names {
+            match index.virtual_service(&name) {
+                Some(service) => {
+                    let resolved = self.services.entry(Arc::clone(&name)).or_default();
+                    work.push((name, service, std::mem::take(&mut resolved.selection.parts)));
+                }
+                None => {
+                    if let Some(old) = self.services.remove(&name) {
+                        old.located.into_iter().for_each(|(part, located)| self.drop_part(part, &located, changed));
+                    }
+                }
             }
-            return;
-        };
-        let resolved = self.services.entry(Arc::clone(name)).or_default();
-        let before = std::mem::take(&mut resolved.selection.parts);
-        resolved.field = backends_field(service);
-        resolved.selection = select(index, service, &self.options.schedule, &before);
-        self.locate(name, changed);
+        }
+        let builder = || Builder::new(&self.options.schedule);
+        let selected = parallel_with(work, builder, |builder, (name, service, before)| {
+            (name, backends_field(service), select(index, service, builder, &before))
+        });
+        for (name, field, selection) in selected {
+            let resolved = self.services.entry(Arc::clone(&name)).or_default();
+            (resolved.field, resolved.selection) = (field, selection);
+            self.locate(&name, changed);
+        }
     }
 
     /// Finds the ways to the endpoints of a VirtualService anew.

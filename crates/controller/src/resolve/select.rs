@@ -6,14 +6,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use guenon_ebpf::abi::Row;
-use guenon_ebpf::hash::Schedule;
 
 use super::backends::Backend;
 use super::given;
 use super::issue::{Issue, Issues, backends_field, some_of};
 use crate::index::{Index, frontends};
 use crate::model::{Backends, Frontend, ObjectKey, ProblemReason, ServiceName, VirtualService};
-use crate::table::{self, Candidate, Group};
+use crate::table::{self, Builder, Candidate, Group};
 
 /// Frontends of one VirtualService that have the same endpoints: one service of the data path.
 #[derive(Debug, PartialEq)]
@@ -65,7 +64,7 @@ pub(super) struct Selection {
 }
 
 /// Selects frontends and endpoints. Tables of `before` are kept where their endpoints are the same.
-pub(super) fn select(index: &Index, service: &VirtualService, schedule: &Schedule, before: &[Part]) -> Selection {
+pub(super) fn select(index: &Index, service: &VirtualService, builder: &mut Builder, before: &[Part]) -> Selection {
     let mut issues = Issues::default();
     let granted = granted(index, service, &mut issues);
     let mut sets: Vec<(Vec<TargetGroup>, BTreeSet<Frontend>)> = Vec::new();
@@ -82,7 +81,7 @@ pub(super) fn select(index: &Index, service: &VirtualService, schedule: &Schedul
             Some(least) if !parts.is_empty() => service.name.part(*least),
             _ => service.name.clone(),
         };
-        let part = part(name, frontends, service.client_ip, groups, schedule, before);
+        let part = part(name, frontends, service.client_ip, groups, builder, before);
         if part.targets.len() == table::MAX_ENDPOINTS {
             let message =
                 format!("a service has {} endpoints at most; of more, the rest takes no flows", table::MAX_ENDPOINTS);
@@ -177,7 +176,7 @@ fn part(
     frontends: BTreeSet<Frontend>,
     client_ip: bool,
     groups: Vec<TargetGroup>,
-    schedule: &Schedule,
+    builder: &mut Builder,
     before: &[Part],
 ) -> Part {
     let shares: Vec<_> = groups.iter().map(shares).collect();
@@ -185,7 +184,7 @@ fn part(
         let targets = targets(&groups, same.targets.iter().map(|target| target.address));
         return Part { name, frontends, client_ip, targets, groups, rows: Arc::clone(&same.rows) };
     }
-    let table = table::build(schedule, &shares);
+    let table = builder.build(&shares);
     let targets = targets(&groups, table.endpoints.into_iter());
     Part { name, frontends, client_ip, targets, groups, rows: table.rows }
 }
