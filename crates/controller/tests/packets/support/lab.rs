@@ -65,7 +65,9 @@ impl Lab {
     fn try_new(state: &State, setup: &Setup) -> Result<Self, String> {
         match Sandbox::new(state, setup) {
             Ok(sandbox) => Ok(Self { sandbox }),
-            Err(error) => Err(format!("these tests need root: {:#}", anyhow::Error::new(error))),
+            Err(error) => {
+                Err(format!("these tests need root: {}", shortened(&format!("{:#}", anyhow::Error::new(error)))))
+            }
         }
     }
 
@@ -101,6 +103,15 @@ impl Lab {
         assert_frame("what left", &outcome.frame, want);
         assert_eq!(outcome.events(), events, "of {}", hex(frame));
         outcome
+    }
+}
+
+/// The verifier's word, which can be megabytes, cut to its beginning and its end.
+fn shortened(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.len() {
+        0..60 => text.to_owned(),
+        count => format!("{}\n[...]\n{}", lines[0], lines[count - 50..].join("\n")),
     }
 }
 
