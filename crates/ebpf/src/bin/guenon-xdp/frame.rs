@@ -51,7 +51,7 @@ impl<const FRAGS: bool> Frame<FRAGS> {
     /// `N` bytes from `at` on, to be changed; `None` where the linear part ends before.
     #[inline(always)]
     pub(crate) fn bytes_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
-        let first = self.start + at;
+        let first = self.start + Self::bounded(at);
         if first + N > self.end {
             return None;
         }
@@ -87,10 +87,20 @@ impl<const FRAGS: bool> Frame<FRAGS> {
     }
 }
 
+impl<const FRAGS: bool> Frame<FRAGS> {
+    /// An offset in the frame, as the verifier wants it. Before kernel 5.13 it forgets the bounds of a number that
+    /// was on the stack meanwhile, so the linear program bounds each one anew, far above the size of a page.
+    #[inline(always)]
+    fn bounded(at: usize) -> usize {
+        const MASK: usize = 0x1fff;
+        if FRAGS { at } else { opaque(at) & MASK }
+    }
+}
+
 impl<const FRAGS: bool> Packet for Frame<FRAGS> {
     #[inline(always)]
     fn bytes<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
-        let first = self.start + at;
+        let first = self.start + Self::bounded(at);
         if first + N > self.end {
             return None;
         }
@@ -105,7 +115,7 @@ impl<const FRAGS: bool> Packet for Frame<FRAGS> {
 
     #[inline(always)]
     fn reaches(&self, end: usize) -> bool {
-        opaque(self.start) + end <= self.end || (FRAGS && self.whole_len() >= end)
+        if FRAGS { opaque(self.start) + end <= self.end || self.whole_len() >= end } else { end <= self.linear_len() }
     }
 }
 

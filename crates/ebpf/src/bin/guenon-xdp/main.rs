@@ -89,7 +89,9 @@ fn guenon_pass_linear(_: XdpContext) -> u32 {
 
 #[inline(always)]
 fn enter<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
-    let action = common::<FRAGS>(ctx.ctx);
+    // The linear program needs more stack (see `Frame::bounded`): with the common way in the entry, there would be too
+    // little for what the general way calls. It takes the general way at once.
+    let action = if FRAGS { common::<FRAGS>(ctx.ctx) } else { NOT_PLAIN };
     if action == NOT_PLAIN { general::<FRAGS>(ctx.ctx) as u32 } else { action }
 }
 
