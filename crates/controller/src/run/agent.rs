@@ -21,6 +21,11 @@ const VIEW_TIMEOUT: Duration = Duration::from_secs(1);
 /// Rounds of "services want ways, the view tells them" before one is applied all the same.
 const LOOKS: usize = 4;
 
+/// How long new next hops are waited for.
+const NEIGHBOUR_TIMEOUT: Duration = Duration::from_millis(50);
+/// How often they are looked for meanwhile.
+const NEIGHBOUR_LOOK: Duration = Duration::from_millis(1);
+
 /// Everything that the agent keeps current.
 pub(super) struct Agent {
     pub(super) reconciler: Reconciler<Kernel>,
@@ -55,6 +60,7 @@ impl Agent {
             }
             view = self.look();
             self.reconciler.resolve(&view, now);
+            view = self.await_neighbours(view, now);
         }
         if self.reconciler.is_complete() {
             let needs = self.reconciler.needs();
@@ -94,8 +100,11 @@ impl Agent {
     /// A router refused a tunnel packet of ours. Whether that changes anything.
     pub(super) fn tell_too_big(&mut self, told: TunnelTooBig) -> bool {
         let TunnelTooBig { destination, mtu } = told;
-        tracing::info!(%destination, mtu, "a router says that tunnel packets to this address may have no more bytes");
-        self.reconciler.tell_too_big(destination, mtu, Instant::now())
+        let changes = self.reconciler.tell_too_big(destination, mtu, Instant::now());
+        if changes {
+            tracing::info!(%destination, mtu, "a router says that tunnel packets to this address may have no more bytes");
+        }
+        changes
     }
 
     /// When something is to be done though nothing is told.
@@ -137,6 +146,20 @@ impl Agent {
             tracing::warn!("the kernel's tables change too fast to be read in time; going on with an older view");
         }
         true
+    }
+
+    /// Next hops that nobody used before are asked for just now; on a LAN they answer within a millisecond. What is put
+    /// in force without their MACs drops packets until then.
+    fn await_neighbours(&mut self, mut view: Arc<NodeView>, now: Instant) -> Arc<NodeView> {
+        let until = now + NEIGHBOUR_TIMEOUT;
+        while self.reconciler.awaits_neighbours() && Instant::now() < until {
+            std::thread::sleep(NEIGHBOUR_LOOK);
+            if self.views.has_changed().unwrap_or(false) {
+                view = self.look();
+                self.reconciler.resolve(&view, now);
+            }
+        }
+        view
     }
 
     /// Takes the pass program off far ends that nothing is sent to any more.

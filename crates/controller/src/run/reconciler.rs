@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::path_mtus::PathMtus;
 use super::refused::{Refused, Subject, frees};
 use crate::apply::{DataPath, Operation, Refusal};
 use crate::index::Index;
-use crate::model::{Frontend, NextHopKey, NodeView, Path, Problem, ServiceName, ServiceState, State};
+use crate::model::{Frontend, NextHopKey, NextHopState, NodeView, Path, Problem, ServiceName, ServiceState, State};
 use crate::plan::plan;
 use crate::resolve::{Changed, Needs, ResolveOptions, Resolver, Routes};
 use crate::source::SourceEvent;
@@ -29,8 +29,14 @@ pub(super) struct Reconciler<D> {
     path_mtus: PathMtus,
     source_problems: BTreeMap<String, Vec<Problem>>,
     destinations: Destinations,
+    /// Next hops whose MAC is lost, and until when the last one is kept.
+    lost: BTreeMap<NextHopKey, Instant>,
     revision: Option<u64>,
 }
+
+/// How long the last MAC of a next hop is kept when the kernel has none any more. It forgets neighbours that it sends
+/// nothing to itself, and asks three times, a second apart, before it gives one up.
+const KEEP_MAC: Duration = Duration::from_secs(3);
 
 /// What one application did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +69,7 @@ impl<D: DataPath> Reconciler<D> {
             path_mtus: PathMtus::default(),
             source_problems: BTreeMap::new(),
             destinations: Destinations::default(),
+            lost: BTreeMap::new(),
             revision: (revision > 0).then_some(revision),
         }
     }
@@ -135,6 +142,7 @@ impl<D: DataPath> Reconciler<D> {
         let mut freed = false;
         let mut left = Changed::default();
         for operation in operations {
+            let Some(operation) = self.keep_mac(operation, &mut left, now) else { continue };
             if let Some(key) = self.must_wait(&operation) {
                 left.next_hops.insert(key.clone());
                 continue;
@@ -157,6 +165,8 @@ impl<D: DataPath> Reconciler<D> {
             }
         }
         self.pending = Some(left);
+        let desired = &self.resolver.state().next_hops;
+        self.lost.retain(|key, _| desired.get(key).is_some_and(|state| state.mac.is_none()));
         self.refused.retain_wanted(self.resolver.state());
         self.refused.attempted(now, retries || !applied.refused.is_empty(), freed);
         if applied.operations > 0 || self.revision.is_none() {
@@ -165,6 +175,25 @@ impl<D: DataPath> Reconciler<D> {
             applied.revision = Some(revision);
         }
         applied
+    }
+
+    /// A next hop that loses its MAC keeps it for a while. `None`: nothing is left to do.
+    fn keep_mac(&mut self, operation: Operation, left: &mut Changed, now: Instant) -> Option<Operation> {
+        let Operation::PutNextHop(key, state) = operation else { return Some(operation) };
+        let last = self.in_force.next_hops.get(&key).filter(|last| state.mac.is_none() && last.mac.is_some());
+        let Some(last) = last else { return Some(Operation::PutNextHop(key, state)) };
+        if *self.lost.entry(key.clone()).or_insert(now + KEEP_MAC) <= now {
+            return Some(Operation::PutNextHop(key, state));
+        }
+        left.next_hops.insert(key.clone());
+        let kept = NextHopState { mac: last.mac, ..state };
+        (kept != *last).then_some(Operation::PutNextHop(key, kept))
+    }
+
+    /// Whether a next hop that is new has no MAC yet.
+    pub(super) fn awaits_neighbours(&self) -> bool {
+        let (desired, in_force) = (&self.resolver.state().next_hops, &self.in_force.next_hops);
+        desired.iter().any(|(key, state)| state.mac.is_none() && !in_force.contains_key(key))
     }
 
     /// A next hop that nobody should need any more, and that is still needed by a service whose change was refused.
@@ -222,9 +251,11 @@ impl<D: DataPath> Reconciler<D> {
         problems
     }
 
-    /// When something is to be done though nothing was told: a refused operation, an MTU to be forgotten.
+    /// When something is to be done though nothing was told: a refused operation, an MTU or MAC to be forgotten.
     pub(super) fn due(&self) -> Option<Instant> {
-        [self.refused.due(), self.path_mtus.next_expiry()].into_iter().flatten().min()
+        let in_force = |key: &NextHopKey| self.in_force.next_hops.get(key).is_some_and(|state| state.mac.is_some());
+        let lost = self.lost.iter().filter(|(key, _)| in_force(key)).map(|(_, until)| *until).min();
+        [self.refused.due(), self.path_mtus.next_expiry(), lost].into_iter().flatten().min()
     }
 
     /// The revision in force, once there is one.

@@ -89,8 +89,13 @@ fn delete(name: &str) -> Vec<SourceEvent> {
 /// One round: what the source told, with this view, at this time. What the data path holds then is what is recorded.
 #[track_caller]
 fn round(reconciler: &mut Reconciled, events: Vec<SourceEvent>, now: Instant) -> Applied {
+    round_with(reconciler, events, &view(), now)
+}
+
+#[track_caller]
+fn round_with(reconciler: &mut Reconciled, events: Vec<SourceEvent>, view: &NodeView, now: Instant) -> Applied {
     reconciler.tell(events);
-    reconciler.resolve(&view(), now);
+    reconciler.resolve(view, now);
     let applied = reconciler.apply(now);
     assert_eq!(reconciler.data_path.observe(), reconciler.in_force, "the record is what is in force");
     applied
@@ -211,6 +216,39 @@ fn a_routers_too_big_lowers_the_next_hop_for_ten_minutes() {
     round(&mut reconciler, Vec::new(), due);
     assert_eq!(reconciler.in_force.next_hops.values().map(|hop| hop.mtu).collect::<Vec<_>>(), [1500]);
     assert_eq!(reconciler.due(), None);
+}
+
+#[test]
+fn a_lost_mac_is_kept_until_the_kernel_has_asked_in_vain() {
+    let mut reconciler = reconciler(&capacities());
+    let start = Instant::now();
+    let (mut silent, mut narrow) = (view(), view());
+    silent.next_hops[0].mac = None;
+    round_with(&mut reconciler, reset(&[service("web", 1, 1)]), &silent, start);
+    assert!(!reconciler.awaits_neighbours() && reconciler.due().is_none(), "a new one has nothing to keep");
+    round(&mut reconciler, Vec::new(), start);
+    let of = |reconciler: &Reconciled| {
+        let state = reconciler.in_force.next_hops.values().next().expect("a next hop");
+        (state.mac, state.mtu)
+    };
+    let (mac, _) = of(&reconciler);
+    assert!(mac.is_some());
+
+    assert_eq!(round_with(&mut reconciler, Vec::new(), &silent, start).operations, 0);
+    narrow.next_hops[0].mac = None;
+    narrow.next_hops[0].mtu = 1400;
+    assert_eq!(round_with(&mut reconciler, Vec::new(), &narrow, start).operations, 1, "the rest is not kept");
+    assert_eq!(of(&reconciler), (mac, 1400));
+    let due = reconciler.due().expect("it is given up");
+    assert_eq!(due, start + KEEP_MAC);
+    assert_eq!(round_with(&mut reconciler, Vec::new(), &narrow, due).operations, 1);
+    assert_eq!((of(&reconciler), reconciler.due()), ((None, 1400), None));
+
+    // Back at once, and a second loss is a new one.
+    assert_eq!(round(&mut reconciler, Vec::new(), due).operations, 1);
+    assert_eq!(of(&reconciler), (mac, 1500));
+    round_with(&mut reconciler, Vec::new(), &silent, due);
+    assert_eq!((of(&reconciler), reconciler.due()), ((mac, 1500), Some(due + KEEP_MAC)));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::problem_log::ProblemLog;
+use super::problem_log::{Patience, ProblemLog};
 use super::reconciler::Applied;
 use crate::agent_report::{AgentReport, HEARTBEAT};
 use crate::http::Health;
@@ -26,6 +26,9 @@ pub(super) struct Reporter {
     metrics: AgentMetrics,
     health: Health,
     problems: ProblemLog,
+    patience: Patience,
+    /// When a problem will have lasted long enough to be told.
+    ripe_at: Option<Instant>,
     /// Something changed since the last report.
     stale: bool,
     reported_at: Option<Instant>,
@@ -40,13 +43,25 @@ impl Reporter {
         metrics: AgentMetrics,
         health: Health,
     ) -> Self {
-        let problems = ProblemLog::default();
-        Self { state_dir, node, source, source_heard_at: 0, metrics, health, problems, stale: true, reported_at: None }
+        let (problems, patience) = (ProblemLog::default(), Patience::default());
+        Self {
+            state_dir,
+            node,
+            source,
+            source_heard_at: 0,
+            metrics,
+            health,
+            problems,
+            patience,
+            ripe_at: None,
+            stale: true,
+            reported_at: None,
+        }
     }
 
     /// The source told something.
     pub(super) fn heard(&mut self) {
-        self.source_heard_at = now();
+        self.source_heard_at = epoch_seconds();
         self.metrics.source_heard(self.source);
     }
 
@@ -89,16 +104,20 @@ impl Reporter {
     /// When a report is due.
     pub(super) fn next(&self) -> Option<Instant> {
         let pause = if self.stale { PAUSE } else { Duration::from_secs(HEARTBEAT) };
-        self.reported_at.map(|at| at + pause)
+        let regular = self.reported_at.map(|at| at + pause);
+        [regular, self.ripe_at].into_iter().flatten().min()
     }
 
     /// Reports if it is time to. `state` is asked only then: all problems, and why the agent is not ready.
     pub(super) fn report(&mut self, state: impl FnOnce() -> (BTreeSet<Problem>, Vec<String>)) {
-        if self.next().is_some_and(|next| Instant::now() < next) {
+        let now = Instant::now();
+        if self.next().is_some_and(|next| now < next) {
             return;
         }
-        if self.stale || self.reported_at.is_none() {
+        if self.stale || self.reported_at.is_none() || self.ripe_at.is_some_and(|at| at <= now) {
             let (problems, waiting_for) = state();
+            let problems = self.patience.lasting(problems, now);
+            self.ripe_at = self.patience.next(now);
             let up = !problems.iter().any(|problem| problem.reason == ProblemReason::Source);
             self.metrics.source_is_up(self.source, up);
             self.metrics.set_problems(&problems);
@@ -106,7 +125,7 @@ impl Reporter {
             self.health.set(waiting_for);
         }
         let report = AgentReport {
-            written_at: now(),
+            written_at: epoch_seconds(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.node.clone(),
@@ -119,10 +138,10 @@ impl Reporter {
             tracing::debug!("cannot write the status file to {}: {error}", self.state_dir.display());
         }
         self.stale = false;
-        self.reported_at = Some(Instant::now());
+        self.reported_at = Some(now);
     }
 }
 
-fn now() -> u64 {
+fn epoch_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
