@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::{TESTS_LIMIT, peers};
 use crate::shell::cmd;
@@ -15,6 +15,11 @@ const MARK: &str = "GUEST: ";
 const MANIFESTS: &str = "/test/manifests";
 pub(super) const GUENON: &str = "/test/guenon";
 const TESTS: &str = "/test/tests";
+
+/// The first kernel that takes multi-buffer XDP programs.
+const FRAGS_SINCE: (Option<u32>, Option<u32>) = (Some(5), Some(18));
+/// What the agent's log says on older ones.
+const WITHOUT_FRAGS: &str = "loaded without frags";
 
 /// Gives what there is to say about it.
 type Check = fn() -> Result<String>;
@@ -103,6 +108,20 @@ fn over_virtio() -> Result<String> {
         .iter()
         .map(|&host| Ok(format!("{} {}", host.name(), topology.xdp_mode(host)?)))
         .collect::<Result<_>>()?;
+    let frags = frags(&topology)?;
     topology.remove()?;
-    Ok(format!("ok ({})", modes.join(", ")))
+    Ok(format!("ok ({}, {frags})", modes.join(", ")))
+}
+
+/// Whether both agents loaded the program with frags or without, as this kernel wants it, and said so.
+fn frags(topology: &Topology) -> Result<&'static str> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot read the kernel's release")?;
+    let mut numbers = release.split('.').map_while(|number| number.parse::<u32>().ok());
+    let old = (numbers.next(), numbers.next()) < FRAGS_SINCE;
+    for host in Host::NODES {
+        let log = topology.agent_log(host)?;
+        let without = log.contains(WITHOUT_FRAGS);
+        ensure!(without == old, "the agent of {} on {} says:\n{log}", host.name(), release.trim());
+    }
+    Ok(if old { "without frags" } else { "with frags" })
 }

@@ -10,8 +10,9 @@ use super::{Topology, client};
 use crate::interrupt;
 use crate::shell::{Cmd, cmd};
 
-/// How long an agent may take until its first revision is in force.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+/// How long an agent may take until its first revision is in force. In an emulated guest the kernel's verifier alone
+/// takes half a minute.
+const READY_LIMIT: Duration = Duration::from_secs(180);
 
 impl Topology {
     /// Starts the agent of a node. Directors are told, so that no Node manifest is needed.
@@ -75,10 +76,15 @@ impl Topology {
         )
     }
 
+    /// All of an agent's log.
+    pub(crate) fn agent_log(&self, host: Host) -> Result<String> {
+        let file = self.log(&format!("agent-{}", host.name()));
+        std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
+    }
+
     /// The last lines of an agent's log.
     pub(crate) fn log_tail(&self, host: Host) -> String {
-        let file = self.log(&format!("agent-{}", host.name()));
-        let text = std::fs::read_to_string(&file).unwrap_or_else(|e| format!("cannot read {}: {e}", file.display()));
+        let text = self.agent_log(host).unwrap_or_else(|error| format!("{error:#}"));
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
     }

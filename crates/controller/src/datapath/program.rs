@@ -68,7 +68,7 @@ fn load_with(
                 if !frags {
                     tracing::info!(
                         program = entry_point,
-                        "this kernel takes no multi-buffer XDP programs: interfaces with jumbo frames need 5.18 or newer"
+                        "loaded without frags, which this kernel does not know: interfaces with jumbo frames need 5.18 or newer"
                     );
                 }
                 return Ok(Loaded { fd, id, frags });

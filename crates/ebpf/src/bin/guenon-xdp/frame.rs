@@ -115,7 +115,9 @@ impl<const FRAGS: bool> Packet for Frame<FRAGS> {
 
     #[inline(always)]
     fn reaches(&self, end: usize) -> bool {
-        if FRAGS { opaque(self.start) + end <= self.end || self.whole_len() >= end } else { end <= self.linear_len() }
+        // Lengths are compared, not addresses: verifiers before 6.4 know no bounds of a number whose bytes were
+        // swapped, and refuse to add it to an address.
+        end <= opaque(self.linear_len()) || (FRAGS && self.whole_len() >= end)
     }
 }
 
