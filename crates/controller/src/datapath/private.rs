@@ -92,12 +92,17 @@ const FRONTEND_WORDS: usize = size_of::<FrontendCounters>() / 8;
 const ENDPOINT_WORDS: usize = size_of::<Counter>() / 8;
 type Words<const N: usize> = [u64; N];
 
-/// Loads the program with these settings (its table masks are set here) on maps of these capacities.
+/// Loads the program with these settings (its table masks are set here) on maps of these capacities. `linear` asks for
+/// the program that knows no multi-buffer frames, which a kernel before 5.18 gets anyway.
 ///
 /// # Errors
 ///
 /// [`PrivateError`]: nothing is left behind.
-pub fn load(settings: Settings, capacities: &Capacities) -> Result<(PrivateProgram, PrivateMaps), PrivateError> {
+pub fn load(
+    settings: Settings,
+    capacities: &Capacities,
+    linear: bool,
+) -> Result<(PrivateProgram, PrivateMaps), PrivateError> {
     let mask = |table: Table| capacities.elements(table) - 1;
     let settings = Settings {
         address_mask: mask(Table::Addresses),
@@ -115,7 +120,7 @@ pub fn load(settings: Settings, capacities: &Capacities) -> Result<(PrivateProgr
     loader.override_global("SETTINGS", settings.as_bytes(), true);
     let mut bpf = loader.load(OBJECT).map_err(|error| PrivateError::Load(Box::new(error)))?;
 
-    let linear = KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 18, 0));
+    let linear = linear || KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 18, 0));
     let name = if linear { "guenon_linear" } else { "guenon" };
     xdp(&mut bpf, name)?.load().map_err(|error| PrivateError::Load(Box::new(error)))?;
 
@@ -139,7 +144,7 @@ pub fn load(settings: Settings, capacities: &Capacities) -> Result<(PrivateProgr
 }
 
 impl PrivateProgram {
-    /// Whether this kernel takes multi-buffer frames.
+    /// Whether it is the program that knows no multi-buffer frames.
     #[must_use]
     pub fn is_linear(&self) -> bool {
         self.name == "guenon_linear"

@@ -24,11 +24,20 @@ pub struct Setup {
     pub gue_port: u16,
     /// "Packet too big" answers a second and CPU.
     pub too_big_rate: u64,
+    /// Whether to run the program for kernels before 5.18 (no multi-buffer frames) on a newer one too.
+    pub linear: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { ifindex: 1, roles: ROLE_DIRECTOR, key: DEFAULT_KEY, gue_port: GUE_PORT, too_big_rate: 1 << 32 }
+        Self {
+            ifindex: 1,
+            roles: ROLE_DIRECTOR,
+            key: DEFAULT_KEY,
+            gue_port: GUE_PORT,
+            too_big_rate: 1 << 32,
+            linear: false,
+        }
     }
 }
 
@@ -65,10 +74,10 @@ impl Sandbox {
     ///
     /// [`SandboxError`]: nothing is left behind.
     pub fn new(state: &State, setup: &Setup) -> Result<Self, SandboxError> {
-        let Setup { ifindex, roles, key, gue_port, too_big_rate } = *setup;
+        let Setup { ifindex, roles, key, gue_port, too_big_rate, linear } = *setup;
         let schedule = Schedule::new(key);
         let settings = Settings { hash: schedule.0, ifindex, roles, gue_port, too_big_rate, ..Settings::default() };
-        let (program, maps) = private::load(settings, &capacities(state))?;
+        let (program, maps) = private::load(settings, &capacities(state), linear)?;
         // Nothing runs while the tables are written: runs are calls of the same owner.
         let tables = Tables::open(maps, Box::<NoReaders>::default(), gue_port, schedule.fingerprint());
         let attribution = Attribution::default();
@@ -171,7 +180,7 @@ impl Sandbox {
         &self.program
     }
 
-    /// Whether this kernel knows no multi-buffer frames (before 5.18): a frame is then at most a page.
+    /// Whether the program knows no multi-buffer frames (kernels before 5.18): a frame is then at most a page.
     #[must_use]
     pub fn is_linear(&self) -> bool {
         self.program.is_linear()

@@ -112,10 +112,11 @@ fn many_datagrams_at_once_are_all_followed(#[values(true, false)] four: bool) {
     let datagrams: Vec<_> = (0..500).map(|_| datagram(Way::Own4, four, Kind::Udp)).collect();
     let mut lab = lab();
     for datagram in &datagrams {
-        lab.send(&frame(&datagram.fragments(64)[0]));
+        lab.send_one_of_many(&frame(&datagram.fragments(64)[0]));
     }
-    let followed =
-        datagrams.iter().filter(|datagram| lab.send(&frame(&datagram.fragments(64)[1])).verdict == Verdict::Tx);
+    let followed = datagrams
+        .iter()
+        .filter(|datagram| lab.send_one_of_many(&frame(&datagram.fragments(64)[1])).verdict == Verdict::Tx);
     assert_eq!(followed.count(), 500);
 }
 

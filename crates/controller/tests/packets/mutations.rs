@@ -10,11 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use guenon_controller::simulate::sandbox::{Outcome, Verdict};
 use guenon_ebpf::abi::Event;
+use guenon_ebpf::reason::DropReason;
 use rstest::rstest;
 
 use crate::support::expect::hex;
 use crate::support::guest;
-use crate::support::lab::{Lab, assert_ledger, lab};
+use crate::support::lab::{Lab, assert_ledger, lab, linear_lab};
 use crate::support::mutate::{damage, garbage, to_tunnel, to_vip};
 use crate::support::read;
 use crate::support::rng::Rng;
@@ -53,13 +54,15 @@ fn a_long_run_if_one_is_asked_for() {
 struct Run {
     rng: Rng,
     lab: MutexGuard<'static, Lab>,
+    /// The program for older kernels: it takes the general way with every packet, and must come to the same end.
+    linear: MutexGuard<'static, Lab>,
     /// How often each end was met.
     ends: BTreeMap<String, usize>,
 }
 
 impl Run {
     fn new(seed: u64) -> Self {
-        Self { rng: Rng::new(seed), lab: lab(), ends: BTreeMap::new() }
+        Self { rng: Rng::new(seed), lab: lab(), linear: linear_lab(), ends: BTreeMap::new() }
     }
 
     fn one(&mut self, tunnel: bool) {
@@ -78,6 +81,10 @@ impl Run {
             self.lab.sandbox.run_unattributed(&frame).unwrap_or_else(|error| panic!("{error}: {}", hex(&frame)));
         assert_ledger(&outcome, &frame);
         judge(&outcome, &frame);
+        let general = self.linear.sandbox.run_unattributed(&frame).unwrap();
+        if !outcome.events().contains(&Event::FragmentFollowed) && outcome.reason != Some(DropReason::FragmentLost) {
+            assert!(outcome == general, "plain way {outcome:?}\ngeneral way {general:?}\nof {}", hex(&frame));
+        }
         let end = match outcome.reason {
             Some(reason) => reason.name().to_owned(),
             None => format!("{:?} {:?}", outcome.verdict, outcome.events()),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use guenon_controller::model::{EndpointState, ServiceState};
 use guenon_controller::simulate::sandbox::Verdict;
 use guenon_ebpf::abi::Event;
 use rstest::rstest;
@@ -25,8 +26,7 @@ fn some_client(rng: &mut Rng, four: bool) -> SocketAddr {
 }
 
 /// The endpoint that the tables name for this hash.
-fn chosen(way: Way, hash: u64) -> guenon_controller::model::EndpointState {
-    let service = &bed::state().services[&way.service()];
+fn chosen(service: &ServiceState, hash: u64) -> EndpointState {
     let row = service.rows[hash as usize & (service.rows.len() - 1)];
     service.endpoints[usize::from(row.primary())].clone()
 }
@@ -36,6 +36,7 @@ fn the_row_is_the_one_that_the_library_s_hash_names(
     #[values(true, false)] four: bool,
     #[values(true, false)] tcp: bool,
 ) {
+    let service = Way::Many.state();
     let mut rng = Rng::new(7);
     let mut met = BTreeSet::new();
     let mut lab = lab();
@@ -43,7 +44,7 @@ fn the_row_is_the_one_that_the_library_s_hash_names(
         let (source, destination) = (some_client(&mut rng, four), Way::Many.at(vip(four)));
         let packet = if tcp { Packet::tcp(source, destination) } else { Packet::udp(source, destination) };
         let hash = flow_hash(&packet);
-        let endpoint = chosen(Way::Many, hash);
+        let endpoint = chosen(&service, hash);
         let want = encapsulated_to(&endpoint, Way::Many, hash, &packet.ip());
         let outcome = lab.send_becomes(&frame(&packet.ip()), Verdict::Tx, &[Event::Encapsulated], &want);
         assert_eq!(outcome.endpoint, Some(endpoint.address));
@@ -54,6 +55,7 @@ fn the_row_is_the_one_that_the_library_s_hash_names(
 
 #[rstest]
 fn with_client_ip_affinity_all_flows_of_a_client_get_one_endpoint(#[values(true, false)] four: bool) {
+    let service = Way::ManyByClient.state();
     let mut rng = Rng::new(8);
     let mut met = BTreeSet::new();
     let mut lab = lab();
@@ -63,7 +65,7 @@ fn with_client_ip_affinity_all_flows_of_a_client_get_one_endpoint(#[values(true,
             for port in [1024, 40_000, 65_535] {
                 let (source, destination) = (SocketAddr::new(client, port), Way::ManyByClient.at(vip(four)));
                 let packet = if tcp { Packet::tcp(source, destination) } else { Packet::udp(source, destination) };
-                let endpoint = chosen(Way::ManyByClient, client_hash(&packet));
+                let endpoint = chosen(&service, client_hash(&packet));
                 // The outer source port still tells flows apart: it is made of the 5-tuple.
                 let want = encapsulated_to(&endpoint, Way::ManyByClient, flow_hash(&packet), &packet.ip());
                 lab.send_becomes(&frame(&packet.ip()), Verdict::Tx, &[Event::Encapsulated], &want);
@@ -79,7 +81,8 @@ fn with_client_ip_affinity_all_flows_of_a_client_get_one_endpoint(#[values(true,
 fn the_endpoint_does_not_depend_on_anything_but_the_flow(#[values(true, false)] four: bool) {
     let (source, destination) = (bed::caller(four), Way::Many.at(vip(four)));
     let plain = Packet::tcp(source, destination);
-    let endpoint = chosen(Way::Many, flow_hash(&plain));
+    let service = Way::Many.state();
+    let endpoint = chosen(&service, flow_hash(&plain));
     let mut variants =
         vec![plain.clone().syn(), plain.clone().payload([]), plain.clone().traffic_class(10, 3), plain.clone().id(9)];
     variants.push(if four {

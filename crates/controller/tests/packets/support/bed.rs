@@ -180,7 +180,8 @@ impl Way {
         }
     }
 
-    fn state(self) -> ServiceState {
+    /// The service.
+    pub fn state(self) -> ServiceState {
         let mut frontends = BTreeSet::new();
         for vip in [VIP4, VIP6] {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
