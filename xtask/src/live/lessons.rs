@@ -34,7 +34,7 @@ pub(super) fn client_on_the_director(topology: &mut Topology) -> Result<()> {
 /// packet is lost as the router meant it to be.
 pub(super) fn congestion(topology: &mut Topology) -> Result<()> {
     setup::programs(&[packages::MARKING])?;
-    let rules = "table inet mark { chain forward { type filter hook forward priority 0;\n\
+    let rules = "table inet congestion { chain forward { type filter hook forward priority 0;\n\
                  meta nfproto ipv4 udp dport 6080 ip ecn set ce\n\
                  meta nfproto ipv6 udp dport 6080 ip6 ecn set ce\n} }\n";
     topology.at(Host::Switch, "nft").args(["-f", "-"]).input(rules).run()?;

@@ -22,7 +22,8 @@ PACKETS = {
 
 def tags(frame):
     """The VLAN ids of a frame, outer first."""
-    return [layer.vlan for layer in (frame.getlayer(n) for n in range(len(frame.layers()))) if hasattr(layer, "vlan")]
+    layers = (frame.getlayer(n) for n in range(len(frame.layers())))
+    return [layer.vlan for layer in layers if isinstance(layer, Dot1Q)]
 
 
 failed = False
