@@ -137,4 +137,4 @@ pub(crate) struct Static {
 }
 
 /// How long the packet tests may take in a guest.
-const TESTS_LIMIT: Duration = Duration::from_secs(600);
+const TESTS_LIMIT: Duration = Duration::from_secs(1800);

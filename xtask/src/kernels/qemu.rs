@@ -9,7 +9,7 @@ use super::fetch::Kernel;
 use crate::shell::cmd;
 
 /// How long a guest may take; slow machines run several at once.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(2400);
 const MEMORY_MB: u32 = 1024;
 
 /// What became of a guest.

@@ -8,6 +8,7 @@ use guenon_ebpf::abi::{FIRST_EVENT, PASSED, RECEIVED, REDIRECTED, TRANSMITTED};
 use rstest::rstest;
 
 use crate::support::expect::assert_frame;
+use crate::support::guest;
 use crate::support::lab::{Lab, decap_lab, director_lab, lab};
 use crate::support::noise;
 use crate::support::rng::Rng;
@@ -18,17 +19,16 @@ const FRAMES: u64 = 12_000;
 #[case::director(director_lab, 1)]
 #[case::decap(decap_lab, 2)]
 #[case::both(lab, 3)]
-fn twelve_thousand_frames_of_many_kinds_pass_bit_for_bit(
-    #[case] lab: fn() -> MutexGuard<'static, Lab>,
-    #[case] seed: u64,
-) {
+fn frames_of_many_kinds_pass_bit_for_bit(#[case] lab: fn() -> MutexGuard<'static, Lab>, #[case] seed: u64) {
     let mut lab = lab();
     let before = lab.sandbox.counters().unwrap();
     let jumbo = !lab.sandbox.is_linear();
     let mut rng = Rng::new(0x6775_656e_6f6e ^ seed);
     let mut kinds = BTreeSet::new();
     let mut bytes = 0;
-    for number in 0..FRAMES {
+    // A guest runs on emulated hardware: fewer there.
+    let frames = if guest::is_guest() { FRAMES / 4 } else { FRAMES };
+    for number in 0..frames {
         let (kind, frame) = noise::frame(&mut rng, jumbo);
         let (verdict, out) = lab.sandbox.run_uncounted(&frame).unwrap();
         assert_eq!(verdict, Verdict::Pass, "frame {number}, {kind}: {}", crate::support::expect::hex(&frame));
@@ -42,7 +42,7 @@ fn twelve_thousand_frames_of_many_kinds_pass_bit_for_bit(
     let after = lab.sandbox.counters().unwrap();
     let packets = |index: usize| after.0[index].packets - before.0[index].packets;
     let counted = |index: usize| after.0[index].bytes - before.0[index].bytes;
-    assert_eq!((packets(RECEIVED), packets(PASSED)), (FRAMES, FRAMES));
+    assert_eq!((packets(RECEIVED), packets(PASSED)), (frames, frames));
     assert_eq!((packets(TRANSMITTED), packets(REDIRECTED)), (0, 0));
     assert_eq!(counted(RECEIVED), counted(PASSED));
     assert!(counted(RECEIVED) >= bytes);
