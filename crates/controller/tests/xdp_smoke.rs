@@ -49,7 +49,9 @@ fn tcp6(payload: usize) -> Vec<u8> {
 
 #[test]
 fn each_entry_point_loads() {
-    for program in ["guenon", "guenon_linear", "guenon_pass", "guenon_pass_linear"] {
+    let all = ["guenon_linear", "guenon_pass_linear", "guenon", "guenon_pass"];
+    let old = bed::entry_point() == "guenon_linear";
+    for program in &all[..if old { 2 } else { 4 }] {
         load(&Settings { roles: abi::ROLE_DIRECTOR | abi::ROLE_DECAP, ..Settings::default() }, program);
     }
 }

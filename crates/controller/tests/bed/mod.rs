@@ -72,7 +72,16 @@ pub fn load(settings: &Settings, program: &str) -> Ebpf {
 
 /// A director and decap node on one interface.
 pub struct Bed {
-    pub ebpf: Ebpf,
+    ebpf: Ebpf,
+    program: &'static str,
+}
+
+/// The entry point to try: the linear one on kernels that know no multi-buffer frames (before 5.18).
+pub fn entry_point() -> &'static str {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap(), numbers.next().unwrap());
+    if version >= (5, 18) { "guenon" } else { "guenon_linear" }
 }
 
 impl Bed {
@@ -91,12 +100,13 @@ impl Bed {
             too_big_rate: 100,
             reserved1: 0,
         };
-        Self { ebpf: load(&settings, "guenon") }
+        let program = entry_point();
+        Self { ebpf: load(&settings, program), program }
     }
 
     /// Runs one frame through the program: its verdict, and the frame as it left.
     pub fn run(&self, frame: &[u8]) -> (u32, Vec<u8>) {
-        let xdp: &Xdp = self.ebpf.program("guenon").unwrap().try_into().unwrap();
+        let xdp: &Xdp = self.ebpf.program(self.program).unwrap().try_into().unwrap();
         let mut out = vec![0; frame.len() + 256];
         let mut options = TestRunOptions::default();
         options.data_in = Some(frame);
