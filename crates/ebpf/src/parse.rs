@@ -40,7 +40,7 @@ impl Ip {
     /// Bytes of the packet.
     #[inline(always)]
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn packet_len(&self) -> usize {
         self.end - self.at
     }
 

@@ -68,7 +68,7 @@ const VECTORS: &[Vector] = &[
 ];
 
 fn address(text: &str) -> Address {
-    Address::from_ip(text.parse::<IpAddr>().unwrap())
+    Address::from_ip(text.parse::<IpAddr>().expect("an address"))
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn tcp4(source: [u8; 4], destination: [u8; 4], ports: (u16, u16), payload: &[u8]
         .ipv4(source, destination, 9)
         .tcp(ports.0, ports.1, 1, 2)
         .write(&mut frame, payload)
-        .unwrap();
+        .expect("a Vec takes every byte");
     frame
 }
 
@@ -32,9 +32,9 @@ fn tcp4(source: [u8; 4], destination: [u8; 4], ports: (u16, u16), payload: &[u8]
 fn complete(endpoint: &Endpoint, facts: &Facts) -> Vec<u8> {
     let mut header = endpoint.header[..facts.header_len].to_vec();
     if endpoint.kind == EndpointKind::Tunnel4 as u8 {
-        outer::complete_v4(header[..BASE_V4].as_mut().try_into().unwrap(), endpoint.checksum, facts);
+        outer::complete_v4(header[..BASE_V4].as_mut().try_into().expect("the base is there"), endpoint.checksum, facts);
     } else {
-        outer::complete_v6(header[..BASE_V6].as_mut().try_into().unwrap(), facts);
+        outer::complete_v6(header[..BASE_V6].as_mut().try_into().expect("the base is there"), facts);
     }
     header
 }
@@ -99,17 +99,17 @@ proptest! {
     fn any_bytes_are_judged(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let packet = bytes.as_slice();
         let Some((_, at)) = ethernet::payload(&packet) else { return Ok(()) };
-        if let Some(header) = packet.bytes(at) {
-            if let Ok(ip) = parse::ipv4(&packet, at, Ipv4(header)) {
-                let _ = (parse::ports(&packet, &ip), parse::icmp(&packet, &ip), parse::quoted(&packet, &ip));
-                prop_assert!(ip.end <= bytes.len() && ip.upper <= ip.end);
-            }
+        if let Some(header) = packet.bytes(at)
+            && let Ok(ip) = parse::ipv4(&packet, at, Ipv4(header))
+        {
+            let _ = (parse::ports(&packet, &ip), parse::icmp(&packet, &ip), parse::quoted(&packet, &ip));
+            prop_assert!(ip.end <= bytes.len() && ip.upper <= ip.end);
         }
-        if let Some(header) = packet.bytes(at) {
-            if let Ok(ip) = parse::ipv6(&packet, at, Ipv6(header)) {
-                let _ = (parse::ports(&packet, &ip), parse::icmp(&packet, &ip), parse::quoted(&packet, &ip));
-                prop_assert!(ip.end <= bytes.len() && ip.upper <= ip.end);
-            }
+        if let Some(header) = packet.bytes(at)
+            && let Ok(ip) = parse::ipv6(&packet, at, Ipv6(header))
+        {
+            let _ = (parse::ports(&packet, &ip), parse::icmp(&packet, &ip), parse::quoted(&packet, &ip));
+            prop_assert!(ip.end <= bytes.len() && ip.upper <= ip.end);
         }
     }
 
@@ -145,7 +145,7 @@ proptest! {
         source: [u8; 16], destination: [u8; 16], address: [u8; 16], inner_len in 20_usize..9000, class: u8, entropy: u64,
     ) {
         prop_assume!(destination != address && Ipv6Addr::from(address).to_ipv4_mapped().is_none());
-        let [source_ip, destination_ip, address_ip] = [source, destination, address].map(|a| IpAddr::from(a));
+        let [source_ip, destination_ip, address_ip] = [source, destination, address].map(IpAddr::from);
         let endpoint = outer::endpoint(source_ip, destination_ip, address_ip, 6080).unwrap();
         prop_assert_eq!(endpoint.header_len, 72);
         let facts = Facts {
@@ -200,7 +200,7 @@ proptest! {
     #[test]
     fn setting_a_traffic_class_keeps_the_header_right(source in ipv4(), destination in ipv4(), old: u8, new: u8) {
         let mut header = etherparse::Ipv4Header::new(8, 1, etherparse::IpNumber::UDP, source, destination).unwrap();
-        header.dscp = etherparse::Ipv4Dscp::try_new(old >> 2).unwrap();
+        header.dscp = etherparse::IpDscp::try_new(old >> 2).unwrap();
         header.header_checksum = header.calc_header_checksum();
         let mut bytes: [u8; 20] = header.to_bytes().as_slice().try_into().unwrap();
         ecn::set_v4(&mut bytes, new);

@@ -1,4 +1,5 @@
 //! A loaded program with maps that a test fills by hand.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::net::IpAddr;
 
@@ -61,12 +62,11 @@ pub fn load(settings: &Settings, program: &str) -> Ebpf {
         .load(OBJECT)
         .expect("the object is read and its maps are made");
     let xdp: &mut Xdp = ebpf.program_mut(program).expect("the program is in the object").try_into().unwrap();
-    if let Err(error) = xdp.load() {
-        match error {
-            ProgramError::LoadError { io_error, verifier_log } => panic!("{program}: {io_error}\n{verifier_log}"),
-            other => panic!("{program}: {other:?}"),
-        }
+    let loaded = xdp.load();
+    if let Err(ProgramError::LoadError { io_error, verifier_log }) = loaded {
+        panic!("{program}: {io_error}\n{verifier_log}");
     }
+    loaded.unwrap_or_else(|error| panic!("{program}: {error:?}"));
     ebpf
 }
 
@@ -108,9 +108,7 @@ impl Bed {
     pub fn run(&self, frame: &[u8]) -> (u32, Vec<u8>) {
         let xdp: &Xdp = self.ebpf.program(self.program).unwrap().try_into().unwrap();
         let mut out = vec![0; frame.len() + 256];
-        let mut options = TestRunOptions::default();
-        options.data_in = Some(frame);
-        options.data_out = Some(&mut out);
+        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
         let result = xdp.test_run(options).unwrap();
         out.truncate(result.data_size_out as usize);
         (result.return_value, out)

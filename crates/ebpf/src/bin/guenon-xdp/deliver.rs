@@ -28,7 +28,7 @@ pub(crate) fn deliver<const FRAGS: bool>(
     if ethernet::mac(&delivery.mac) == 0 {
         return Err(DropReason::NoNeighbour.into());
     }
-    if delivery.mtu != 0 && ip.len() > delivery.mtu as usize {
+    if delivery.mtu != 0 && ip.packet_len() > delivery.mtu as usize {
         return Err(DropReason::TooBigForEndpoint.into());
     }
     redirect(frame, ip, delivery)

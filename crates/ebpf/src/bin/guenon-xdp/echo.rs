@@ -8,7 +8,7 @@ use guenon_ebpf::parse::Ip;
 use guenon_ebpf::reason::DropReason;
 use guenon_ebpf::verdict::{Outcome, Verdict};
 
-use crate::frame::Frame;
+use crate::frame::{self, Frame};
 use crate::ledger::Ledger;
 
 /// Turns an echo request into its reply and sends it back where it came from.
@@ -27,8 +27,7 @@ pub(crate) fn answer<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger
 
 once! {
     fn reverse, guenon_echo, guenon_echo_linear(ctx, at: u32, upper: u32, v6: u32) {
-        let frame = Frame::<FRAGS>::new(ctx);
-        write(frame, at as usize & 0x1f, upper as usize & 0x7fff, v6 != 0).is_some().into()
+        write(Frame::<FRAGS>::new(ctx), frame::link_len(at), frame::upper(upper), v6 != 0).is_some().into()
     }
 }
 

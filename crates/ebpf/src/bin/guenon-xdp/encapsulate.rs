@@ -40,7 +40,7 @@ pub(crate) fn encapsulate<const FRAGS: bool>(
     }
     let header_len = endpoint.header_len as usize;
     let mtu = mtu(hop);
-    if header_len + ip.len() > mtu {
+    if header_len + ip.packet_len() > mtu {
         let answerable = answerable && (ip.v6 || ip.fragment != Fragment::Later);
         return too_big::refuse(frame, ledger, ip, mtu.saturating_sub(header_len), answerable);
     }
@@ -54,7 +54,7 @@ pub(crate) fn encapsulate<const FRAGS: bool>(
     let link_len = ethernet::LEN + tags * ethernet::TAG_LEN;
     let facts = Facts {
         header_len,
-        inner_len: ip.len(),
+        inner_len: ip.packet_len(),
         protocol: ip.gue_protocol(),
         traffic_class: ip.traffic_class,
         entropy,
@@ -143,7 +143,7 @@ pub(crate) fn write_outer<const FRAGS: bool>(
 /// Copies `N` bytes of the header, from byte `FROM` on, word by word.
 #[inline(always)]
 fn copy<const FROM: usize, const N: usize>(to: &mut [u8; N], endpoint: &Endpoint) {
-    const { assert!(N % 4 == 0 && FROM + N <= MAX_HEADER) };
+    const { assert!(N.is_multiple_of(4) && FROM + N <= MAX_HEADER) };
     let mut at = 0;
     while at + 8 <= N {
         word::<8>(to, at, endpoint, FROM);

@@ -3,10 +3,7 @@
 use guenon_ebpf::headers::Fragment;
 use guenon_ebpf::headers::ipv6::{self, Hidden, Upper};
 
-use crate::frame::Frame;
-
-/// No packet's upper-layer header begins behind this.
-const MAX_AT: usize = 0x7fff;
+use crate::frame::{self, Frame, MAX_UPPER};
 
 /// [`ipv6::walk`], by way of a global function.
 #[inline(always)]
@@ -17,8 +14,7 @@ pub(crate) fn walk<const FRAGS: bool>(frame: &Frame<FRAGS>, next: u8, at: usize,
 
 once! {
     fn walked, guenon_extensions, guenon_extensions_linear(ctx, next: u32, at: u32, end: u32) {
-        let at = (at as usize).min(MAX_AT);
-        pack(ipv6::walk(&Frame::<FRAGS>::new(ctx), next as u8, at, end as usize))
+        pack(ipv6::walk(&Frame::<FRAGS>::new(ctx), next as u8, frame::upper(at), end as usize))
     }
 }
 
@@ -34,7 +30,7 @@ fn pack(walked: Result<Upper, Hidden>) -> u64 {
                 Fragment::First => 1,
                 Fragment::Later => 2,
             };
-            if at > MAX_AT {
+            if at > MAX_UPPER {
                 return 1 << 26;
             }
             at as u64 | u64::from(protocol) << 16 | fragment << 24 | u64::from(id) << 32
@@ -54,5 +50,5 @@ fn unpack(word: u64) -> Result<Upper, Hidden> {
         1 => Fragment::First,
         _ => Fragment::Later,
     };
-    Ok(Upper { protocol: (word >> 16) as u8, at: word as usize & MAX_AT, fragment, id: (word >> 32) as u32 })
+    Ok(Upper { protocol: (word >> 16) as u8, at: frame::upper(word as u32), fragment, id: (word >> 32) as u32 })
 }

@@ -121,6 +121,22 @@ impl<const FRAGS: bool> Packet for Frame<FRAGS> {
     }
 }
 
+/// No upper-layer header that is looked at begins behind this.
+pub(crate) const MAX_UPPER: usize = 0x7fff;
+
+/// The end of a link header, as an argument of a global function: the verifier knows nothing of it but what is
+/// masked here.
+#[inline(always)]
+pub(crate) fn link_len(at: u32) -> usize {
+    at as usize & 0x1f
+}
+
+/// The offset of an upper-layer header, likewise.
+#[inline(always)]
+pub(crate) fn upper(at: u32) -> usize {
+    at as usize & MAX_UPPER
+}
+
 /// The same number, of which the compiler knows nothing: from the width of `xdp_md.data` it would infer that a
 /// check further on in the frame makes a later one nearer its start needless, which the verifier wants to see.
 #[inline(always)]

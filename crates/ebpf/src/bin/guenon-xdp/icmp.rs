@@ -4,7 +4,7 @@ use guenon_ebpf::headers::transport::Ports;
 use guenon_ebpf::parse::{self, Ip, Quoted};
 use guenon_ebpf::reason::DropReason;
 
-use crate::frame::Frame;
+use crate::frame::{self, Frame};
 
 const NOTHING: u64 = u64::MAX;
 
@@ -22,10 +22,7 @@ pub(crate) fn quoted<const FRAGS: bool>(frame: &Frame<FRAGS>, ip: &Ip) -> Result
 
 once! {
     fn read_quote, guenon_quote, guenon_quote_linear(ctx, upper: u32, end: u32, v6: u32) {
-        let frame = Frame::<FRAGS>::new(ctx);
-        let upper = upper as usize & 0x7fff;
-        let ports = parse::quoted_ports(&frame, upper, end as usize, v6 != 0);
-        match ports {
+        match parse::quoted_ports(&Frame::<FRAGS>::new(ctx), frame::upper(upper), end as usize, v6 != 0) {
             Ok((protocol, Ports { source, destination })) => {
                 u64::from(source) | u64::from(destination) << 16 | u64::from(protocol) << 32
             }

@@ -104,7 +104,7 @@ fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, vip: AddressTag) -> O
     }
     let hop = tables::next_hop(endpoint.next_hop).ok()?;
     let header_len = endpoint.header_len as usize;
-    if NextHop::is_unresolved(hop.mac_interface) || header_len + ip.len() > encapsulate::mtu(hop) {
+    if NextHop::is_unresolved(hop.mac_interface) || header_len + ip.packet_len() > encapsulate::mtu(hop) {
         return None;
     }
     let interface = tables::interface(NextHop::unpack(hop.mac_interface).1).ok()?;
@@ -113,7 +113,7 @@ fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, vip: AddressTag) -> O
     }
     let facts = Facts {
         header_len,
-        inner_len: ip.len(),
+        inner_len: ip.packet_len(),
         protocol: ip.gue_protocol(),
         traffic_class: ip.traffic_class,
         entropy,
@@ -184,5 +184,5 @@ fn find<const FRAGS: bool>(
 
 #[inline(always)]
 fn transport(protocol: u8) -> u8 {
-    if protocol == self::protocol::TCP { Transport::Tcp as u8 } else { Transport::Udp as u8 }
+    if protocol == protocol::TCP { Transport::Tcp as u8 } else { Transport::Udp as u8 }
 }

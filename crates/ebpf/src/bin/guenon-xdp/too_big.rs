@@ -11,7 +11,7 @@ use guenon_ebpf::parse::Ip;
 use guenon_ebpf::reason::DropReason;
 use guenon_ebpf::verdict::{Outcome, Verdict};
 
-use crate::frame::Frame;
+use crate::frame::{self, Frame};
 use crate::ledger::Ledger;
 use crate::link::Link;
 use crate::{maps, settings};
@@ -31,7 +31,7 @@ pub(crate) fn refuse<const FRAGS: bool>(
     if !answerable || !within_rate() {
         return Err(DropReason::TooBig.into());
     }
-    if answer::<FRAGS>(frame.ctx(), ip.at as u32, ip.len() as u32, mtu as u32, u32::from(ip.v6)) == 0 {
+    if answer::<FRAGS>(frame.ctx(), ip.at as u32, ip.packet_len() as u32, mtu as u32, u32::from(ip.v6)) == 0 {
         return Err(DropReason::TooBig.into());
     }
     ledger.event(Event::TooBigAnswered);
@@ -50,7 +50,7 @@ once! {
     /// Makes the frame into the answer; 1 if it is one.
     fn answer, guenon_too_big, guenon_too_big_linear(ctx, at: u32, len: u32, mtu: u32, v6: u32) {
         let frame = Frame::<FRAGS>::new(ctx);
-        let at = (at as usize).min(ethernet::LEN + ethernet::MAX_TAGS * ethernet::TAG_LEN).max(ethernet::LEN);
+        let at = frame::link_len(at);
         let len = len as usize;
         let answered = if v6 != 0 {
             write::<FRAGS, { ipv6::LEN }, TOO_BIG_V6>(frame, at, len, |header, quote| {
