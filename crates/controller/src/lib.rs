@@ -13,6 +13,7 @@ pub mod files;
 mod fixtures;
 pub mod http;
 pub mod index;
+pub mod kernel_drops;
 pub mod logging;
 pub mod metrics;
 pub mod model;

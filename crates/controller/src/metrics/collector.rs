@@ -9,13 +9,11 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, MetricFamily, MetricType};
 
 use super::definition::{self as define, Definition, Detail, Kind};
+use crate::kernel_drops::{self, KernelDrops};
 use crate::reading::{Reading, VERDICTS};
 
 /// Reads the maps with this much detail.
 pub type ReadMaps = dyn Fn(Detail) -> anyhow::Result<Reading> + Send + Sync;
-
-/// Drops of the kernel by interface: (rx, tx).
-type KernelDrops = Vec<(String, (u64, u64))>;
 
 /// Prometheus' way to the maps.
 pub struct DataPathCollector {
@@ -46,10 +44,7 @@ impl Collector for DataPathCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
         let mut families = match (self.read)(self.detail) {
-            Ok(reading) => {
-                let names: Vec<&str> = reading.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-                families(&reading, &kernel_drops(&names), now)
-            }
+            Ok(reading) => families(&reading, &kernel_drops::read(), now),
             Err(error) => {
                 self.errors.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!("cannot read the maps for a scrape: {error:#}");
@@ -153,9 +148,11 @@ fn interfaces(reading: &Reading, kernel_drops: &KernelDrops, families: &mut Vec<
     received.push_to(families);
     verdicts.push_to(families);
     let mut drops = Family::new(define::KERNEL_DROPS);
-    for (name, (rx, tx)) in kernel_drops {
-        drops.add(&[name, "rx"], *rx as f64);
-        drops.add(&[name, "tx"], *tx as f64);
+    for interface in &reading.interfaces {
+        if let Some((rx, tx)) = kernel_drops.get(&interface.name) {
+            drops.add(&[&interface.name, "rx"], *rx as f64);
+            drops.add(&[&interface.name, "tx"], *tx as f64);
+        }
     }
     families.extend([differences.0, info.0, drops.0]);
 }
@@ -212,25 +209,6 @@ fn details(reading: &Reading, families: &mut Vec<MetricFamily>) {
         endpoints.add(&[&service, &address], reading.counter);
     }
     endpoints.push_to(families);
-}
-
-/// What the kernel itself dropped on these interfaces.
-fn kernel_drops(names: &[&str]) -> KernelDrops {
-    // Of the thread's own network namespace, unlike /sys/class/net, which belongs to the mount.
-    let table = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
-    parse_kernel_drops(&table).into_iter().filter(|(name, _)| names.contains(&name.as_str())).collect()
-}
-
-/// Reads /proc/net/dev: `name: rx-bytes packets errs drop fifo frame compressed multicast tx-bytes packets errs drop ...`.
-fn parse_kernel_drops(table: &str) -> KernelDrops {
-    table
-        .lines()
-        .filter_map(|line| {
-            let (name, numbers) = line.split_once(':')?;
-            let numbers: Vec<u64> = numbers.split_whitespace().map_while(|number| number.parse().ok()).collect();
-            Some((name.trim().to_owned(), (*numbers.get(3)?, *numbers.get(11)?)))
-        })
-        .collect()
 }
 
 #[cfg(test)]

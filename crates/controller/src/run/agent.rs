@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::attachments::{Action, Attachments};
 use super::node_side::NodeSide;
+use super::problem_log::SILENCE;
 use super::reconciler::Reconciler;
 use super::report::Reporter;
 use crate::datapath::{Kernel, TunnelTooBig};
@@ -26,6 +27,9 @@ const NEIGHBOUR_TIMEOUT: Duration = Duration::from_millis(50);
 /// How often they are looked for meanwhile.
 const NEIGHBOUR_LOOK: Duration = Duration::from_millis(1);
 
+/// How long next hops that do not answer keep a new agent from being ready: then they are a problem of their own.
+const SILENT_START: Duration = SILENCE;
+
 /// Everything that the agent keeps current.
 pub(super) struct Agent {
     pub(super) reconciler: Reconciler<Kernel>,
@@ -38,6 +42,10 @@ pub(super) struct Agent {
     pub(super) tended: Option<BTreeSet<String>>,
     pub(super) attachments: Attachments,
     pub(super) reporter: Reporter,
+    /// When the agent began.
+    pub(super) started: Instant,
+    /// Whether it was ready once.
+    pub(super) was_ready: bool,
 }
 
 impl Agent {
@@ -81,6 +89,7 @@ impl Agent {
     pub(super) fn report(&mut self) {
         self.reporter.turned(self.monitor.counters());
         let (reconciler, attachments, node) = (&self.reconciler, &self.attachments, &self.node);
+        let (started, was_ready) = (self.started, &mut self.was_ready);
         self.reporter.report(|| {
             let mut problems = reconciler.problems();
             problems.extend(attachments.problems());
@@ -92,7 +101,14 @@ impl Agent {
             if reconciler.revision().is_none() {
                 waiting_for.push("no revision is in force yet".to_owned());
             }
+            if !*was_ready && started.elapsed() < SILENT_START {
+                let silent = reconciler
+                    .silent_next_hops()
+                    .map(|key| format!("the next hop {} on {} has not answered yet", key.gateway, key.interface));
+                waiting_for.extend(silent);
+            }
             waiting_for.extend(attachments.missing().map(|name| format!("the program is not attached to {name}")));
+            *was_ready |= waiting_for.is_empty();
             (problems, waiting_for)
         });
     }

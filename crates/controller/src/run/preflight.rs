@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use guenon_ebpf::hash::Schedule;
@@ -87,6 +88,8 @@ pub(super) fn start(
         tended: None,
         attachments: Attachments::new(&interfaces),
         reporter,
+        started: Instant::now(),
+        was_ready: false,
     };
     Ok((agent, too_big))
 }

@@ -46,7 +46,7 @@ impl Difference {
 }
 
 /// How long a next hop may be silent before that is a problem: longer than it takes to ask one that is new.
-const SILENCE: Duration = Duration::from_secs(3);
+pub(super) const SILENCE: Duration = Duration::from_secs(3);
 
 /// Keeps problems back that most often go by themselves within moments.
 #[derive(Debug, Default)]

@@ -190,6 +190,11 @@ impl<D: DataPath> Reconciler<D> {
         (kept != *last).then_some(Operation::PutNextHop(key, kept))
     }
 
+    /// Next hops in force that have no MAC.
+    pub(super) fn silent_next_hops(&self) -> impl Iterator<Item = &NextHopKey> {
+        self.in_force.next_hops.iter().filter(|(_, state)| state.mac.is_none()).map(|(key, _)| key)
+    }
+
     /// Whether a next hop that is new has no MAC yet.
     pub(super) fn awaits_neighbours(&self) -> bool {
         let (desired, in_force) = (&self.resolver.state().next_hops, &self.in_force.next_hops);

@@ -101,6 +101,22 @@ fn interfaces(in_force: &InForce, findings: &mut Vec<Finding>) {
         });
     }
     for interface in interfaces {
+        let (_, lost) = in_force.kernel_drops.get(&interface.name).copied().unwrap_or_default();
+        if lost > 0 {
+            findings.push(Finding {
+                severity: Severity::Note,
+                what: format!(
+                    "The kernel or the driver dropped {} frames that were to leave by {}, since the interface came up.",
+                    format::grouped(lost),
+                    interface.name
+                ),
+                cure: format!(
+                    "If it grows, a queue is full or the far end of a veth has no program: `ethtool -S {}`, tracepoints \
+                     xdp:xdp_exception and skb:kfree_skb.",
+                    interface.name
+                ),
+            });
+        }
         match interface.mode {
             AttachedMode::Native => {}
             AttachedMode::Detached => findings.push(Finding {

@@ -19,6 +19,10 @@ pub(super) struct Interface {
     pub(super) dropped: u64,
     /// Received less judged: 0 at rest.
     pub(super) ledger_difference: i64,
+    /// Frames that kernel or driver dropped on receiving, beside these.
+    pub(super) kernel_rx_dropped: u64,
+    /// Frames that kernel or driver dropped on sending: sent or redirected by the program, and lost.
+    pub(super) kernel_tx_dropped: u64,
     /// Packets received a second since the last reading (`--watch`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) received_per_second: Option<f64>,
@@ -32,7 +36,11 @@ pub(super) fn list(in_force: &InForce) -> Vec<Interface> {
             let before = reading.interfaces.iter().find(|before| before.name == interface.name)?;
             Some((elapsed, before.total().received().packets))
         });
+        let (kernel_rx_dropped, kernel_tx_dropped) =
+            in_force.kernel_drops.get(&interface.name).copied().unwrap_or_default();
         Interface {
+            kernel_rx_dropped,
+            kernel_tx_dropped,
             interface: interface.name.clone(),
             ifindex: interface.ifindex,
             mode: interface.mode.name(),
@@ -60,6 +68,8 @@ pub(super) fn table(list: &[Interface], style: Style) -> String {
         "REDIRECTED",
         "DROPPED",
         "UNACCOUNTED",
+        "KERNEL RX DROPS",
+        "KERNEL TX DROPS",
         "RECEIVED/S",
     ];
     let watched = list.iter().any(|interface| interface.received_per_second.is_some());
@@ -75,11 +85,13 @@ pub(super) fn table(list: &[Interface], style: Style) -> String {
             number(interface.redirected),
             number(interface.dropped),
             plain(interface.ledger_difference.to_string()).set_alignment(comfy_table::CellAlignment::Right),
+            number(interface.kernel_rx_dropped),
+            number(interface.kernel_tx_dropped),
         ];
         if watched {
             row.push(rate(interface.received_per_second));
         }
         row
     });
-    format::table(&headings[..if watched { 10 } else { 9 }], rows, style)
+    format::table(&headings[..if watched { 12 } else { 11 }], rows, style)
 }

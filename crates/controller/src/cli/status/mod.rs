@@ -20,6 +20,7 @@ use self::format::Style;
 use super::options::{Pins, StateDir};
 use crate::agent_report::AgentReport;
 use crate::datapath::{Extent, Reader, lock_holder};
+use crate::kernel_drops::{self, KernelDrops};
 use crate::model::State;
 use crate::reading::Reading;
 
@@ -96,6 +97,8 @@ struct InForce {
     agent: Option<AgentReport>,
     /// Whether an agent runs now.
     agent_runs: bool,
+    /// What the kernel itself dropped.
+    kernel_drops: KernelDrops,
     /// The reading before this one and how long ago it was.
     before: Option<(Duration, Reading)>,
 }
@@ -155,6 +158,7 @@ fn read(args: &Args, before: Option<(Duration, Reading)>) -> anyhow::Result<InFo
         state: reader.state()?,
         agent: AgentReport::read(state_dir),
         agent_runs: lock_holder(pin_dir).is_some(),
+        kernel_drops: kernel_drops::read(),
         before,
     })
 }

@@ -71,7 +71,15 @@ fn working() -> InForce {
         }],
     };
     let agent = AgentReport { written_at: 1_055, pid: 42, node: "t22".into(), ..AgentReport::default() };
-    InForce { now: 1_060, reading, state, agent: Some(agent), agent_runs: true, before: None }
+    InForce {
+        now: 1_060,
+        reading,
+        state,
+        agent: Some(agent),
+        agent_runs: true,
+        kernel_drops: KernelDrops::default(),
+        before: None,
+    }
 }
 
 #[test]
@@ -153,6 +161,17 @@ fn drops_come_with_cause_and_cure_the_most_frequent_first() {
     let text = drops::table(&list, PLAIN);
     assert!(text.contains(DropReason::NoRoute.cause()) && text.contains(DropReason::NoRoute.cure()), "{text}");
     assert_eq!(drops::table(&[], PLAIN), "Nothing has been dropped.");
+}
+
+#[test]
+fn what_the_kernel_dropped_stands_beside_what_the_program_judged() {
+    let mut in_force = working();
+    in_force.kernel_drops = [("eth0".to_owned(), (0, 23)), ("eth9".to_owned(), (5, 5))].into();
+    let list = interfaces::list(&in_force);
+    assert_eq!((list[0].kernel_rx_dropped, list[0].kernel_tx_dropped), (0, 23));
+    let findings = findings::of(&in_force);
+    assert_eq!((findings.len(), findings[0].severity), (1, Severity::Note));
+    assert!(findings[0].what.contains("23 frames that were to leave by eth0"), "{}", findings[0].what);
 }
 
 #[test]
