@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use guenon_controller::apply::Operation;
 use guenon_controller::simulate::sandbox::Verdict;
 use guenon_ebpf::abi::Event;
 use guenon_ebpf::reason::DropReason;
@@ -161,6 +162,19 @@ fn an_atomic_fragment_is_a_whole_packet() {
     let packet = packet(Way::Own4, false, Kind::Tcp).id(fresh_id());
     let ip = packet.part(&packet.upper(), Some((0, false)));
     lab().send_becomes(&frame(&ip), Verdict::Tx, FIRST, &encapsulated(Way::Own4, &packet, &ip));
+}
+
+/// A service that went between two fragments takes its memory of the first with it.
+#[rstest]
+fn a_fragment_whose_frontend_is_gone_is_lost(#[values(true, false)] four: bool) {
+    let [first, later] = datagram(Way::Own6, four, Kind::Udp).fragments(64);
+    let service = Way::Own6.service();
+    let mut lab = lab();
+    lab.send(&frame(&first));
+    lab.sandbox.execute(&Operation::RemoveService(service.clone())).unwrap();
+    let outcome = lab.send(&frame(&later));
+    lab.sandbox.execute(&Operation::PutService(service, Way::Own6.state().into())).unwrap();
+    assert_eq!(outcome.reason, Some(DropReason::FragmentLost));
 }
 
 #[rstest]

@@ -13,6 +13,7 @@ mod headroom;
 mod icmp;
 mod jumbo;
 mod lessons;
+mod malformed;
 mod mutations;
 mod node;
 mod options;
