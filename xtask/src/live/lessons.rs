@@ -22,6 +22,10 @@ pub(super) fn client_on_the_director(topology: &mut Topology) -> Result<()> {
         let flag = if vip.is_ipv4() { "-4" } else { "-6" };
         let rule = |line: &str| cmd("ip").args(["-n", &t22, flag, "rule"]).args(line.split(' ')).run();
         // The VIP is on the loopback, so that without this a client here would talk to the server here.
+        if vip.is_ipv6() {
+            // The kernel notes an IPv6 address of the loopback in the main table as well.
+            cmd("ip").args(["-n", &t22, flag, "route", "del", &vip.to_string(), "dev", "lo", "table", "main"]).run()?;
+        }
         rule("add pref 100 lookup local")?;
         rule(&format!("add pref 50 iif lo to {vip} lookup main"))?;
         rule("del pref 0")?;
@@ -36,7 +40,7 @@ pub(super) fn congestion(topology: &mut Topology) -> Result<()> {
     setup::programs(&[packages::MARKING])?;
     let rules = "table inet congestion { chain forward { type filter hook forward priority 0;\n\
                  meta nfproto ipv4 udp dport 6080 ip ecn set ce\n\
-                 meta nfproto ipv6 udp dport 6080 ip6 ecn set ce\n} }\n";
+                 meta nfproto ipv6 udp dport 6080 ip6 ecn set ce\n}\n}\n";
     topology.at(Host::Switch, "nft").args(["-f", "-"]).input(rules).run()?;
     for (family, vip) in FAMILIES {
         let server = SocketAddr::new(vip, ECHO);

@@ -49,11 +49,34 @@ pub(crate) fn patiently<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> 
     }
 }
 
+/// POST at a pace that leaves room in every queue of the way: what is lost then, was lost by nobody's lack of room. A veth takes
+/// 256 frames at a time from XDP.
+pub(crate) fn post_gently(netns: &str, server: SocketAddr, path: &str, body: &[u8]) -> Result<Reply> {
+    let head = format!("POST {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: {}\r\n\r\n", server.ip(), body.len());
+    talk(netns, server, |stream| {
+        stream.write_all(head.as_bytes())?;
+        for part in body.chunks(8 << 10) {
+            stream.write_all(part)?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    })
+}
+
 fn exchange(netns: &str, server: SocketAddr, request: &[u8]) -> Result<Reply> {
+    talk(netns, server, |stream| stream.write_all(request))
+}
+
+/// Connects, lets `send` send, and reads the reply.
+fn talk(
+    netns: &str,
+    server: SocketAddr,
+    send: impl FnOnce(&mut TcpStream) -> std::io::Result<()> + Send,
+) -> Result<Reply> {
     let talk = || -> Result<Vec<u8>> {
         let mut stream = TcpStream::connect_timeout(&server, LIMIT).context("cannot connect")?;
         stream.set_read_timeout(Some(LIMIT)).and_then(|()| stream.set_write_timeout(Some(LIMIT)))?;
-        stream.write_all(request).context("cannot send")?;
+        send(&mut stream).context("cannot send")?;
         let mut reply = Vec::new();
         stream.read_to_end(&mut reply).context("no reply")?;
         Ok(reply)
