@@ -3,19 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 static PRESSED: AtomicBool = AtomicBool::new(false);
 
-/// Takes SIGINT and SIGTERM from now on. Call it before any other thread exists: threads inherit the mask.
-/// (Children do not: std empties it.)
+/// Takes SIGINT and SIGTERM from now on, by handlers: a blocked signal would stay blocked in every child.
 pub(crate) fn install() -> Result<()> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.thread_block().context("cannot block SIGINT")?;
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot take SIGINT")?;
     std::thread::spawn(move || {
-        while signals.wait().is_ok() {
+        for _ in signals.forever() {
             if PRESSED.swap(true, Ordering::SeqCst) {
                 eprintln!("still cleaning up; `cargo xtask demo --clean` removes what may be left");
             } else {
