@@ -16,15 +16,15 @@ use guenon_ebpf::reason::DropReason;
 use guenon_ebpf::{outer, probe};
 use zerocopy::IntoBytes;
 
-pub const XDP_DROP: u32 = 1;
-pub const XDP_PASS: u32 = 2;
-pub const XDP_TX: u32 = 3;
-pub const XDP_REDIRECT: u32 = 4;
+pub(crate) const XDP_DROP: u32 = 1;
+pub(crate) const XDP_PASS: u32 = 2;
+pub(crate) const XDP_TX: u32 = 3;
+pub(crate) const XDP_REDIRECT: u32 = 4;
 
-pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-pub const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
-pub const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
-pub const ENDPOINT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
+pub(crate) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub(crate) const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
+pub(crate) const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
+pub(crate) const ENDPOINT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
 
 const MASK: u32 = 1023;
 /// The interface that test runs say they came in on.
@@ -56,7 +56,7 @@ struct Counters([Counter; abi::COUNTERS_PER_INTERFACE]);
 unsafe impl Pod for Counters {}
 
 /// Loads one program of the object with maps of their least size.
-pub fn load(settings: &Settings, program: &str) -> Ebpf {
+pub(crate) fn load(settings: &Settings, program: &str) -> Ebpf {
     let mut ebpf = EbpfLoader::new()
         .override_global("SETTINGS", settings.as_bytes(), true)
         .load(OBJECT)
@@ -71,13 +71,13 @@ pub fn load(settings: &Settings, program: &str) -> Ebpf {
 }
 
 /// A director and decap node on one interface.
-pub struct Bed {
+pub(crate) struct Bed {
     ebpf: Ebpf,
     program: &'static str,
 }
 
 /// The entry point to try: the linear one on kernels that know no multi-buffer frames (before 5.18).
-pub fn entry_point() -> &'static str {
+pub(crate) fn entry_point() -> &'static str {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap(), numbers.next().unwrap());
@@ -85,7 +85,7 @@ pub fn entry_point() -> &'static str {
 }
 
 impl Bed {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let settings = Settings {
             hash: Schedule::new(DEFAULT_KEY).0,
             ifindex: IFINDEX,
@@ -105,7 +105,7 @@ impl Bed {
     }
 
     /// Runs one frame through the program: its verdict, and the frame as it left.
-    pub fn run(&self, frame: &[u8]) -> (u32, Vec<u8>) {
+    pub(crate) fn run(&self, frame: &[u8]) -> (u32, Vec<u8>) {
         let xdp: &Xdp = self.ebpf.program(self.program).unwrap().try_into().unwrap();
         let mut out = vec![0; frame.len() + 256];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
@@ -114,20 +114,20 @@ impl Bed {
         (result.return_value, out)
     }
 
-    pub fn vip(&mut self, address: IpAddr, id: u32, flags: u8) {
+    pub(crate) fn vip(&mut self, address: IpAddr, id: u32, flags: u8) {
         self.address(abi::map::ADDRESSES, address, AddressTag::new(AddressKind::Vip, id, flags));
     }
 
-    pub fn tunnel(&mut self, address: IpAddr) {
+    pub(crate) fn tunnel(&mut self, address: IpAddr) {
         self.address(abi::map::ADDRESSES, address, AddressTag::new(AddressKind::Tunnel, 0, 0));
     }
 
-    pub fn director(&mut self, address: IpAddr) {
+    pub(crate) fn director(&mut self, address: IpAddr) {
         self.address(abi::map::DIRECTORS, address, AddressTag::new(AddressKind::Director, 0, 0));
     }
 
     /// Service 5 with VIP 0, one frontend and one endpoint in the tunnel.
-    pub fn tunnel_service(
+    pub(crate) fn tunnel_service(
         &mut self,
         vip: IpAddr,
         port: u16,
@@ -156,7 +156,7 @@ impl Bed {
     }
 
     /// An endpoint of this node.
-    pub fn local(&mut self, vip: IpAddr, port: u16, endpoint: IpAddr, mode: DeliveryMode) {
+    pub(crate) fn local(&mut self, vip: IpAddr, port: u16, endpoint: IpAddr, mode: DeliveryMode) {
         self.vip(vip, 0, 0);
         let tag = FrontendSlot::key(0, Transport::Tcp as u8, port);
         let address = Address::from_ip(endpoint);
@@ -166,19 +166,19 @@ impl Bed {
     }
 
     /// Packets counted at this index, on all CPUs.
-    pub fn count(&self, index: usize) -> u64 {
+    pub(crate) fn count(&self, index: usize) -> u64 {
         let counters: PerCpuArray<&MapData, Counters> = self.ebpf.map("COUNTERS").unwrap().try_into().unwrap();
         counters.get(&SLOT, 0).unwrap().iter().map(|cpu| cpu.0[index].packets).sum()
     }
 
     /// Every drop reason that was counted.
-    pub fn drops(&self) -> Vec<(DropReason, u64)> {
+    pub(crate) fn drops(&self) -> Vec<(DropReason, u64)> {
         let counts = DropReason::ALL.iter().map(|&reason| (reason, self.count(abi::FIRST_DROP + reason as usize)));
         counts.filter(|&(_, count)| count > 0).collect()
     }
 
     /// Every packet is under exactly one verdict.
-    pub fn assert_balanced(&self) {
+    pub(crate) fn assert_balanced(&self) {
         let ends = [abi::PASSED, abi::TRANSMITTED, abi::REDIRECTED].into_iter();
         let ends = ends.chain(abi::FIRST_DROP..abi::COUNTERS_PER_INTERFACE);
         assert_eq!(self.count(abi::RECEIVED), ends.map(|index| self.count(index)).sum::<u64>());
