@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::traffic;
+use crate::paths;
 use crate::setup::{self, packages};
 use crate::shell::cmd;
 use crate::topology::layout::Host;
@@ -29,7 +30,7 @@ pub(super) fn wire_format(topology: &mut Topology) -> Result<()> {
                || udp.checksum.status == 0 || _ws.expert.severity == error";
     let complaints = tshark(&tunnelled, &["-Y", bad])?;
     ensure!(complaints.trim().is_empty(), "tshark complains about tunnel packets:\n{complaints}");
-    let all = tshark(&tunnelled, &["-T", "fields", "-e", "gue.proto"])?;
+    let all = tshark(&tunnelled, &["-T", "fields", "-e", "gue_outer.proto"])?;
     ensure!(all.lines().all(|line| !line.is_empty()), "tshark does not take every tunnel packet for GUE");
 
     let given: BTreeSet<Vec<u8>> = frames(&given)?.iter().filter_map(|frame| Some(frame.get(14..)?.to_vec())).collect();
@@ -76,8 +77,10 @@ impl Capture {
 }
 
 fn tshark(file: &Path, args: &[&str]) -> Result<String> {
+    // tshark has a dissector of its own for GUE from 4.2 on.
+    let gue = paths::root().join("crates/controller/tests/packets/gue.lua");
     cmd("tshark")
-        .args(["-n", "-r"])
+        .args(["-n", "-X", &format!("lua_script:{}", gue.display()), "-r"])
         .arg(file)
         .args(["-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"])
         // Tunnels over IPv6 may leave the UDP checksum out: RFC 6935, RFC 6936.

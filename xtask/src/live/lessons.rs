@@ -1,7 +1,7 @@
 //! Lessons of the field that need more than traffic from the client.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +10,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::traffic;
 use crate::setup::{self, packages};
 use crate::shell::cmd;
-use crate::topology::layout::{ECHO, Host};
+use crate::topology::layout::{self, ECHO, Host};
 use crate::topology::metrics::sums;
 use crate::topology::{FAMILIES, Topology, netns};
 
@@ -23,8 +23,10 @@ pub(super) fn client_on_the_director(topology: &mut Topology) -> Result<()> {
         let rule = |line: &str| cmd("ip").args(["-n", &t22, flag, "rule"]).args(line.split(' ')).run();
         // The VIP is on the loopback, so that without this a client here would talk to the server here.
         if vip.is_ipv6() {
-            // The kernel notes an IPv6 address of the loopback in the main table as well.
-            cmd("ip").args(["-n", &t22, flag, "route", "del", &vip.to_string(), "dev", "lo", "table", "main"]).run()?;
+            // The kernel notes an IPv6 address of the loopback in the main table as well, and would take it as source.
+            let own = layout::addresses(Host::T22).find(IpAddr::is_ipv6).context("t22 has no IPv6 address")?;
+            let route = format!("route replace {vip} via 2001:db8:2::1 dev eth0 src {own} metric 1");
+            cmd("ip").args(["-n", &t22, flag]).args(route.split(' ')).run()?;
         }
         rule("add pref 100 lookup local")?;
         rule(&format!("add pref 50 iif lo to {vip} lookup main"))?;
