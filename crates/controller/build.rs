@@ -7,7 +7,8 @@ use std::process::Command;
 use std::{env, fs};
 
 const PACKAGE: &str = "guenon-ebpf";
-const BINARY: &str = "guenon-xdp";
+/// What runs on nodes, and what times it (embedded by the benchmark alone).
+const BINARIES: [&str; 2] = ["guenon-xdp", "guenon-bench"];
 const TARGET: &str = "bpfel-unknown-none";
 /// Names the linker; else it is looked for on PATH, then where `cargo xtask setup` puts it.
 const LINKER_VARIABLE: &str = "GUENON_BPF_LINKER";
@@ -27,12 +28,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("guenon's map layouts are little-endian: big-endian machines are not supported".into());
     }
     let out = PathBuf::from(variable("OUT_DIR")?);
-    let object = build(&ebpf, &linker()?, &out.join("bpf"))?;
-    fs::copy(&object, out.join(BINARY)).map_err(|error| format!("cannot copy {}: {error}", object.display()))?;
+    let objects = build(&ebpf, &linker()?, &out.join("bpf"))?;
+    for binary in BINARIES {
+        let object = objects.join(binary);
+        fs::copy(&object, out.join(binary)).map_err(|error| format!("cannot copy {}: {error}", object.display()))?;
+    }
     Ok(())
 }
 
-/// Runs cargo for the BPF target and returns the path of the object.
+/// Runs cargo for the BPF target and returns the directory of the objects.
 fn build(ebpf: &Path, linker: &Path, target_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let flags = [
         "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
@@ -50,7 +54,7 @@ fn build(ebpf: &Path, linker: &Path, target_dir: &Path) -> Result<PathBuf, Box<d
     command
         .current_dir(ebpf)
         .args(["build", "--release", "--features", "bpf", "-Zbuild-std=core"])
-        .args(["--package", PACKAGE, "--bin", BINARY, "--target", TARGET, "--target-dir"])
+        .args(["--package", PACKAGE, "--bins", "--target", TARGET, "--target-dir"])
         .arg(target_dir)
         // `-Zbuild-std` on a stable compiler, for this one command.
         .env("RUSTC_BOOTSTRAP", "1")
@@ -68,7 +72,7 @@ fn build(ebpf: &Path, linker: &Path, target_dir: &Path) -> Result<PathBuf, Box<d
         )
         .into());
     }
-    Ok(target_dir.join(TARGET).join("release").join(BINARY))
+    Ok(target_dir.join(TARGET).join("release"))
 }
 
 /// Where bpf-linker is.

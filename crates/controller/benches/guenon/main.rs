@@ -1,0 +1,64 @@
+//! `cargo xtask bench`: what a packet and a change cost, as ratios to floors measured in the same run.
+//!
+//! docs/benchmarks.md explains the method and shows a run. Nothing here is a verdict: a figure that misses its aim is printed as such.
+
+mod control;
+mod datapath;
+mod flood;
+mod harness;
+mod machine;
+mod report;
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use report::Report;
+
+/// Measures Guenon on this machine.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench")]
+struct Args {
+    /// What to measure; everything by default.
+    #[arg(value_enum)]
+    subjects: Vec<Subject>,
+    /// Also write the figures as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Shorter runs: wider spread, for a first look.
+    #[arg(long)]
+    quick: bool,
+    /// Cargo passes this to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Subject {
+    /// Nanoseconds a packet, by test runs of the real program.
+    Datapath,
+    /// Frames a second over veth, as a share of a plain MAC swap.
+    Veth,
+    /// Cold start, one change, memory, with 10,000 services.
+    Control,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let wanted = |subject| args.subjects.is_empty() || args.subjects.contains(&subject);
+    let mut report = Report::new(machine::describe());
+    if wanted(Subject::Datapath) {
+        datapath::measure(&mut report, args.quick)?;
+    }
+    if wanted(Subject::Veth) {
+        flood::measure(&mut report, args.quick)?;
+    }
+    if wanted(Subject::Control) {
+        control::measure(&mut report, args.quick)?;
+    }
+    print!("{report}");
+    if let Some(path) = args.json {
+        report.write_json(&path)?;
+    }
+    Ok(())
+}
