@@ -55,14 +55,23 @@ pub(crate) fn measure(report: &mut Report, quick: bool) -> anyhow::Result<()> {
             None => format!("<= {:.0} ns", case.aim),
             Some(_) => format!("<= floor + {:.0} ns (is {over:+.1})", case.aim),
         };
-        report.add(Figure { subject: "data path", name: case.name.clone(), value: net, unit: "ns", floor, aim: Some((aim, over <= case.aim)) });
+        report.add(Figure {
+            subject: "data path",
+            name: case.name.clone(),
+            value: net,
+            unit: "ns",
+            floor,
+            aim: Some((aim, over <= case.aim)),
+        });
     }
     Ok(())
 }
 
 fn cases<'a>(one: &'a Scene, many: &'a Scene) -> Vec<Case<'a>> {
     let mut cases = Vec::new();
-    for (family, harness, vip, growth) in [("IPv4", "harness_v4", scene::VIP4, 32), ("IPv6", "harness_v6", scene::VIP6, 32)] {
+    for (family, harness, vip, growth) in
+        [("IPv4", "harness_v4", scene::VIP4, 32), ("IPv6", "harness_v6", scene::VIP6, 32)]
+    {
         let plain = |scene: &'a Scene, services: u64, flows: u64| Case {
             name: format!(
                 "director, {family} TCP, {} to {} of {} services",
@@ -98,7 +107,8 @@ fn cases<'a>(one: &'a Scene, many: &'a Scene) -> Vec<Case<'a>> {
             });
         }
     }
-    for (family, harness, destination) in [("IPv4", "harness_v4", scene::OTHER4), ("IPv6", "harness_v6", scene::OTHER6)] {
+    for (family, harness, destination) in [("IPv4", "harness_v4", scene::OTHER4), ("IPv6", "harness_v6", scene::OTHER6)]
+    {
         cases.push(Case {
             name: format!("not for a VIP, {family} TCP, beside {MANY_SERVICES} services"),
             harness,
@@ -117,7 +127,7 @@ fn counted(number: u64, what: &str) -> String {
 }
 
 /// A TCP segment of a client to `destination`, port 80, long enough for the harness's head.
-fn to_vip(destination: IpAddr) -> Vec<u8> {
+pub(crate) fn to_vip(destination: IpAddr) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(scene::GATEWAY_MAC, scene::DEVICE_MAC);
     let builder = match destination {
         IpAddr::V4(v4) => builder.ipv4([10, 0, 0, 9], v4.octets(), 64),
@@ -144,7 +154,7 @@ fn in_gue(frame: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn template(frame: &[u8], flows: u64, services: u64) -> Template {
+pub(crate) fn template(frame: &[u8], flows: u64, services: u64) -> Template {
     let mut head = [0; HEAD];
     head.copy_from_slice(&frame[..HEAD]);
     Template { len: frame.len() as u64, flow_mask: flows - 1, services, runs: 0, ifindex: 0, head }

@@ -74,6 +74,17 @@ impl Harness {
         Ok(self.template.set(0, template, 0)?)
     }
 
+    /// Puts one of the benchmark's own programs behind `relay` and the harnesses.
+    pub(crate) fn set_target(&mut self, name: &str) -> anyhow::Result<()> {
+        let target = self.program(name)?.fd()?.try_clone()?;
+        self.set_foreign_target(&target)
+    }
+
+    /// Puts any loaded program there.
+    pub(crate) fn set_foreign_target(&mut self, target: &ProgramFd) -> anyhow::Result<()> {
+        self.target.set(0, target, 0).context("the target is not of the harness's kind")
+    }
+
     /// Frames that `sink` saw on all CPUs.
     pub(crate) fn arrived(&self) -> anyhow::Result<u64> {
         let map = self.bpf.map("ARRIVED").ok_or_else(|| anyhow!("no map ARRIVED"))?;
@@ -82,14 +93,20 @@ impl Harness {
     }
 
     /// The same for one of the benchmark's own programs.
-    pub(crate) fn time_own(&mut self, harness: &str, target: &str, template: &Template, repeat: u32) -> anyhow::Result<f64> {
+    pub(crate) fn time_own(
+        &mut self,
+        harness: &str,
+        target: &str,
+        template: &Template,
+        repeat: u32,
+    ) -> anyhow::Result<f64> {
         let target = self.program(target)?.fd()?.try_clone()?;
         self.time(harness, &target, template, repeat)
     }
 
     /// One run of `harness` with `target` behind it.
     pub(crate) fn once(&mut self, harness: &str, target: &ProgramFd, template: &Template) -> anyhow::Result<Outcome> {
-        self.target.set(0, target, 0).context("the target is not of the harness's kind")?;
+        self.set_foreign_target(target)?;
         self.set_template(template)?;
         let input = packet(template);
         let mut frame = vec![0; input.len() + 256];
@@ -100,8 +117,14 @@ impl Harness {
     }
 
     /// Thread CPU time of one run in nanoseconds, harness included, averaged over `repeat` runs.
-    pub(crate) fn time(&mut self, harness: &str, target: &ProgramFd, template: &Template, repeat: u32) -> anyhow::Result<f64> {
-        self.target.set(0, target, 0)?;
+    pub(crate) fn time(
+        &mut self,
+        harness: &str,
+        target: &ProgramFd,
+        template: &Template,
+        repeat: u32,
+    ) -> anyhow::Result<f64> {
+        self.set_foreign_target(target)?;
         self.set_template(template)?;
         let input = packet(template);
         let program = self.program(harness)?;

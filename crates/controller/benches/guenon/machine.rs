@@ -6,7 +6,9 @@ use std::fs;
 pub(crate) fn describe() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo")
         .ok()
-        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|x| x.1.to_owned())))
+        .and_then(|text| {
+            text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|x| x.1.to_owned()))
+        })
         .unwrap_or_else(|| "unknown CPU".to_owned());
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

@@ -8,6 +8,7 @@ mod flood;
 mod harness;
 mod machine;
 mod report;
+mod scene;
 
 use std::path::PathBuf;
 

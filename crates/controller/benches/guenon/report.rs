@@ -66,7 +66,10 @@ impl fmt::Display for Report {
                 format!("{:.1}", figure.value),
                 figure.unit.to_owned(),
                 figure.floor.map_or_else(String::new, |floor| format!("{floor:.1}")),
-                figure.floor.filter(|floor| *floor > 0.0).map_or_else(String::new, |floor| format!("{:.2}", figure.value / floor)),
+                figure
+                    .floor
+                    .filter(|floor| *floor > 0.0)
+                    .map_or_else(String::new, |floor| format!("{:.2}", figure.value / floor)),
                 aim.to_owned(),
                 met.to_owned(),
             ]);

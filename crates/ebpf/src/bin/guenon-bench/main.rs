@@ -6,7 +6,7 @@
 //! harness with [`guenon_null`] as target; [`guenon_bare`] and [`guenon_bare_decap`] do the least that any
 //! program must to encapsulate or decapsulate.
 //!
-//! For the rate over veth: [`flood_v4`] sends frames of that template into a device (run by live test runs), [`mac_swap`] is the
+//! For the rate over veth: [`flood_v4`] sends frames of that template into a device (run by live test runs), [`relay`] stands on its far end and calls the target, [`mac_swap`] is the
 //! floor of what sends them back, and [`sink`] counts what comes back.
 #![no_std]
 #![no_main]
@@ -164,6 +164,14 @@ pub fn flood_v4(ctx: XdpContext) -> u32 {
         Some(ifindex) => (unsafe { bpf_redirect(ifindex as u32, 0) }) as u32,
         None => XDP_ABORTED,
     }
+}
+
+/// Stands on the device and calls the target, so that any loaded program can be put there.
+#[xdp(frags)]
+pub fn relay(ctx: XdpContext) -> u32 {
+    // SAFETY: TARGET holds programs of the same type and multi-buffer flag.
+    let _ = unsafe { TARGET.tail_call(&ctx, 0) };
+    XDP_ABORTED
 }
 
 /// The least that sends a frame back: MAC addresses swapped.
