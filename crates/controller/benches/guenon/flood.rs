@@ -1,23 +1,19 @@
 //! Frames a second over a real veth: a flood into it by live test runs, the director (or a plain MAC swap) on its far end, a
 //! sink that counts what comes back. Both are called by the same relay, in turns, in one run.
 
-use std::fs::File;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, XdpMode};
-use nix::sched::{CloneFlags, setns};
 
 use crate::datapath::{template, to_vip};
 use crate::harness::{Harness, Template, median, packet};
 use crate::machine;
 use crate::report::{Figure, Report};
 use crate::scene::{self, Scene};
+use crate::wires::{GENERATOR, NODE, Wires, enter};
 
-const GENERATOR: &str = "guenon-bench-gen";
-const DIRECTOR: &str = "guenon-bench-dir";
 /// Frames that the kernel sends at once.
 const BATCH: u32 = 64;
 
@@ -44,7 +40,7 @@ pub(crate) fn measure(report: &mut Report, quick: bool) -> anyhow::Result<()> {
 fn flood(quick: bool) -> anyhow::Result<Vec<(String, f64, f64)>> {
     machine::pin(0)?;
     let mut harness = Harness::new()?;
-    enter(DIRECTOR)?;
+    enter(NODE)?;
     let device = ifindex("b")?;
     harness
         .program_mut("relay")?
@@ -93,44 +89,6 @@ fn rate(harness: &mut Harness, template: &Template, frames: u32) -> anyhow::Resu
     Ok(arrived as f64 / elapsed.as_secs_f64())
 }
 
-fn enter(namespace: &str) -> anyhow::Result<()> {
-    let path = format!("/run/netns/{namespace}");
-    let file = File::open(&path).with_context(|| format!("cannot open {path}"))?;
-    setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter {path}"))
-}
-
 fn ifindex(name: &str) -> anyhow::Result<u32> {
     nix::net::if_::if_nametoindex(name).with_context(|| format!("no interface {name}"))
-}
-
-/// Two namespaces and a veth between them; gone when dropped.
-struct Wires;
-
-impl Wires {
-    fn lay() -> anyhow::Result<Self> {
-        let wires = Self;
-        for namespace in [GENERATOR, DIRECTOR] {
-            ip(&["netns", "add", namespace])?;
-        }
-        ip(&["link", "add", "a", "netns", GENERATOR, "type", "veth", "peer", "name", "b", "netns", DIRECTOR])?;
-        ip(&["-n", GENERATOR, "link", "set", "a", "up"])?;
-        ip(&["-n", DIRECTOR, "link", "set", "b", "up"])?;
-        Ok(wires)
-    }
-}
-
-impl Drop for Wires {
-    fn drop(&mut self) {
-        for namespace in [GENERATOR, DIRECTOR] {
-            if let Err(error) = ip(&["netns", "del", namespace]) {
-                eprintln!("{error:#}");
-            }
-        }
-    }
-}
-
-fn ip(args: &[&str]) -> anyhow::Result<()> {
-    let status = Command::new("ip").args(args).status().context("cannot run `ip` (package iproute2)")?;
-    ensure!(status.success(), "`ip {}` failed", args.join(" "));
-    Ok(())
 }

@@ -9,6 +9,7 @@ mod harness;
 mod machine;
 mod report;
 mod scene;
+mod wires;
 
 use std::path::PathBuf;
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use aya::programs::ProgramFd;
 use guenon_controller::model::{
-    Egress, EndpointState, Frontend, LocalDelivery, Mac, NextHopKey, NextHopState, Path, Protocol, ServiceName, ServiceState,
-    State,
+    Egress, EndpointState, Frontend, LocalDelivery, Mac, NextHopKey, NextHopState, Path, Protocol, ServiceName,
+    ServiceState, State,
 };
 use guenon_controller::simulate::sandbox::{Sandbox, Setup};
 use guenon_controller::table::{Builder, Candidate, Group};
@@ -81,7 +81,8 @@ fn service(builder: &mut Builder, number: u32, next_hop: &NextHopKey) -> (Servic
             Path::Tunnel { source: SELF.into(), destination: address, next_hop: next_hop.clone() }
         },
     };
-    let frontends = [nth(VIP4, number), nth(VIP6, number)].map(|vip| Frontend { vip, protocol: Protocol::Tcp, port: 80 });
+    let frontends =
+        [nth(VIP4, number), nth(VIP6, number)].map(|vip| Frontend { vip, protocol: Protocol::Tcp, port: 80 });
     let state = ServiceState {
         frontends: frontends.into(),
         client_ip: false,
