@@ -1,5 +1,6 @@
 //! Every chore of the project: `cargo xtask ...`.
 
+mod bench;
 mod build;
 mod demo;
 mod interrupt;
@@ -54,6 +55,12 @@ enum Chore {
         #[arg(long)]
         update: bool,
     },
+    /// Measure the data path, a veth and the control plane: figures, never verdicts
+    Bench {
+        /// Passed on; `cargo xtask bench -- --help` explains
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// What `kernels` runs inside a guest
     #[command(hide = true)]
     Guest,
@@ -94,6 +101,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         }
         Chore::Test { only, scenario, list: false } => test::run(&only, scenario.as_deref()),
         Chore::Kernels { series, update } => kernels::run(&series, update),
+        Chore::Bench { args } => bench::run(&args),
         Chore::Guest => kernels::guest::run(),
         Chore::Serve { .. } => unreachable!("served above"),
     }

@@ -45,7 +45,7 @@ pub(crate) fn measure(report: &mut Report, quick: bool) -> anyhow::Result<()> {
             if let Some(bare) = case.floor {
                 floor.push(harness.time_own(case.harness, bare, &case.template, repeat)? - null);
             }
-            let target = harness.time(case.harness, case.scene.program(), &case.template, repeat)?;
+            let target = harness.time(case.harness, case.scene.program()?, &case.template, repeat)?;
             net.push(target - null);
         }
         let net = median(net);
@@ -162,7 +162,7 @@ pub(crate) fn template(frame: &[u8], flows: u64, services: u64) -> Template {
 
 /// Before it is timed: verdict, length and outer checksum of what comes out are right.
 fn check(harness: &mut Harness, case: &Case<'_>) -> anyhow::Result<()> {
-    let outcome = harness.once(case.harness, case.scene.program(), &case.template)?;
+    let outcome = harness.once(case.harness, case.scene.program()?, &case.template)?;
     let grown = outcome.frame.len() as i64 - case.template.len as i64;
     ensure!(
         (outcome.verdict, grown) == case.expect,

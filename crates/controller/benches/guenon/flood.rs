@@ -60,7 +60,7 @@ fn flood(quick: bool) -> anyhow::Result<Vec<(String, f64, f64)>> {
         for _ in 0..rounds {
             harness.set_target("mac_swap")?;
             swap.push(rate(&mut harness, &template, frames)?);
-            harness.set_foreign_target(scene.program())?;
+            harness.set_foreign_target(scene.program()?)?;
             director.push(rate(&mut harness, &template, frames)?);
         }
         let name = format!("director, IPv4 TCP, {flows} flows to {services} services");

@@ -32,8 +32,7 @@ pub(crate) const DEVICE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x16];
 pub(crate) struct Scene {
     /// Number of services.
     pub(crate) services: u32,
-    program: ProgramFd,
-    _sandbox: Sandbox,
+    sandbox: Sandbox,
 }
 
 impl Scene {
@@ -46,11 +45,11 @@ impl Scene {
     pub(crate) fn on(services: u32, ifindex: u32, device: [u8; 6], gateway: [u8; 6]) -> anyhow::Result<Self> {
         let setup = Setup { ifindex, roles: ROLE_DIRECTOR | ROLE_DECAP, ..Setup::default() };
         let sandbox = Sandbox::new(&state(services, ifindex, device, gateway), &setup)?;
-        Ok(Self { services, program: sandbox.program_fd()?, _sandbox: sandbox })
+        Ok(Self { services, sandbox })
     }
 
-    pub(crate) fn program(&self) -> &ProgramFd {
-        &self.program
+    pub(crate) fn program(&self) -> anyhow::Result<&ProgramFd> {
+        Ok(self.sandbox.program().fd()?)
     }
 }
 
