@@ -57,7 +57,7 @@ enum Chore {
     },
     /// Measure the data path, a veth and the control plane: figures, never verdicts
     Bench {
-        /// Passed on; `cargo xtask bench -- --help` explains
+        /// Passed on; `cargo xtask bench --help` explains
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

@@ -21,7 +21,7 @@ impl Wires {
             ip(&["netns", "add", namespace])?;
             ip(&["-n", namespace, "link", "set", "lo", "up"])?;
         }
-        ip(&["link", "add", "a", "netns", GENERATOR, "type", "veth", "peer", "name", "b", "netns", NODE])?;
+        ip(&["link", "add", "name", "a", "netns", GENERATOR, "type", "veth", "peer", "name", "b", "netns", NODE])?;
         ip(&["-n", GENERATOR, "link", "set", "a", "up"])?;
         ip(&["-n", NODE, "link", "set", "b", "up"])?;
         Ok(wires)

@@ -66,7 +66,9 @@ fn rewrite<const SRC: usize, const DST: usize, const SPORT: usize>(ctx: &XdpCont
     let template = unsafe { &mut *TEMPLATE.get_ptr_mut(0)? };
     let run = template.runs;
     template.runs = run + 1;
-    let delta = (ctx.data_end() - ctx.data()) as i64 - template.len as i64;
+    // Verifiers allow no 32-bit arithmetic on pointers, into which the compiler would narrow the difference.
+    let len = core::hint::black_box((ctx.data_end() - ctx.data()) as u64);
+    let delta = len as i64 - template.len as i64;
     // SAFETY: `ctx.ctx` is the context that the kernel gave to this program.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx, delta as i32) } != 0 {
         return None;
