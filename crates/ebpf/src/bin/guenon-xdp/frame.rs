@@ -1,5 +1,7 @@
 //! The one place that touches a frame's memory.
 
+use core::ptr::NonNull;
+
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use guenon_ebpf::headers::ipv6::{Hidden, Upper};
@@ -51,12 +53,8 @@ impl<const FRAGS: bool> Frame<FRAGS> {
     /// `N` bytes from `at` on, to be changed; `None` where the linear part ends before.
     #[inline(always)]
     pub(crate) fn bytes_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
-        let first = self.start + Self::bounded(at);
-        if first + N > self.end {
-            return None;
-        }
         // SAFETY: the bytes lie between the frame's start and end, and `&mut self` makes this the only view of them.
-        Some(unsafe { &mut *(first as *mut [u8; N]) })
+        self.locate(at, N).map(|first| unsafe { &mut *first.cast().as_ptr() })
     }
 
     /// Makes room for `bytes` in front; `None` if there is no headroom for them.
@@ -88,6 +86,17 @@ impl<const FRAGS: bool> Frame<FRAGS> {
 }
 
 impl<const FRAGS: bool> Frame<FRAGS> {
+    /// Where the `len` bytes from `at` on lie; `None` where the linear part ends before.
+    #[inline(always)]
+    fn locate(&self, at: usize, len: usize) -> Option<NonNull<u8>> {
+        let first = self.start + Self::bounded(at);
+        if first + len > self.end {
+            return None;
+        }
+        // SAFETY: no frame lies at address 0; without a word on it, every use would be preceded by a check.
+        Some(unsafe { NonNull::new_unchecked(first as *mut u8) })
+    }
+
     /// An offset in the frame, as the verifier wants it. Before kernel 5.13 it forgets the bounds of a number that
     /// was on the stack meanwhile, so the linear program bounds each one anew, far above the size of a page.
     #[inline(always)]
@@ -100,12 +109,8 @@ impl<const FRAGS: bool> Frame<FRAGS> {
 impl<const FRAGS: bool> Packet for Frame<FRAGS> {
     #[inline(always)]
     fn bytes<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
-        let first = self.start + Self::bounded(at);
-        if first + N > self.end {
-            return None;
-        }
         // SAFETY: the bytes lie between the frame's start and end.
-        Some(unsafe { &*(first as *const [u8; N]) })
+        self.locate(at, N).map(|first| unsafe { &*first.cast().as_ptr() })
     }
 
     #[inline(always)]
