@@ -48,10 +48,12 @@ pub(crate) fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger
         match parse::icmp(&frame, &ip)? {
             Message::Echo => return echo::answer(frame, ledger, &ip),
             Message::Discovery => return Ok(Verdict::PASS),
-            Message::Error => {
-                let parse::Quoted { client, protocol, ports } = icmp::quoted(&frame, &ip)?;
-                Flow { client, protocol, ports, error: true }
-            }
+            Message::Error => match icmp::quoted(&frame, &ip) {
+                Ok(parse::Quoted { client, protocol, ports }) => Flow { client, protocol, ports, error: true },
+                // About something that this node sent itself.
+                Err(_) if vip.on_node() => return no_frontend(ledger, &ip, vip),
+                Err(reason) => return Err(reason.into()),
+            },
             Message::Other => return no_frontend(ledger, &ip, vip),
         }
     };

@@ -5,7 +5,7 @@
 //! reason, is `None`, and takes the general way from its start, which finds the reason.
 
 use guenon_ebpf::abi::{
-    Address, AddressKind, AddressTag, DeliveryMode, EndpointKind, Event, FrontendSlot, LocalSlot, NextHop, ROLE_DECAP,
+    Address, AddressKind, AddressTag, Endpoint, EndpointKind, Event, FrontendSlot, LocalSlot, NextHop, ROLE_DECAP,
     ROLE_DIRECTOR, Transport,
 };
 use guenon_ebpf::headers::ethernet;
@@ -16,7 +16,7 @@ use guenon_ebpf::headers::transport::UDP_LEN;
 use guenon_ebpf::outer::Facts;
 use guenon_ebpf::packet::Packet;
 use guenon_ebpf::parse::{self, Ip};
-use guenon_ebpf::tunnel;
+use guenon_ebpf::tunnel::{self, Inner, Outer};
 use guenon_ebpf::verdict::Verdict;
 use guenon_ebpf::{ecn, hash};
 
@@ -98,6 +98,10 @@ fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, vip: AddressTag) -> O
     let row = if descriptor.client_ip() { hash::client(&schedule, ip.source) } else { entropy };
     let primary = tables::row(descriptor, row).ok()?.primary();
     let endpoint = tables::endpoint(descriptor.block().wrapping_add(u32::from(primary))).ok()?;
+    if endpoint.kind == EndpointKind::Local as u8 {
+        let verdict = deliver::deliver(frame, ip, AT, &endpoint.delivery).ok()?;
+        return directed(bytes, frontend, endpoint, Event::DeliveredHere, verdict);
+    }
     let v6 = endpoint.kind == EndpointKind::Tunnel6 as u8;
     if !v6 && endpoint.kind != EndpointKind::Tunnel4 as u8 {
         return None;
@@ -121,35 +125,47 @@ fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, vip: AddressTag) -> O
     let mut frame = frame.grow(header_len)?;
     encapsulate::write_link(&mut frame, hop, interface, 0, v6)?;
     encapsulate::write_outer(&mut frame, AT, endpoint, &facts, v6)?;
+    directed(bytes, frontend, endpoint, Event::Encapsulated, encapsulate::send(interface))
+}
 
+/// The accounts of a VIP's packet that came through.
+#[inline(always)]
+fn directed(bytes: usize, frontend: u32, endpoint: &Endpoint, event: Event, verdict: Verdict) -> Option<u32> {
     let mut ledger = Ledger::open(bytes)?;
     ledger.frontend(frontend);
     ledger.directed();
     ledger.endpoint(endpoint.counter);
-    ledger.event(Event::Encapsulated);
-    Some(ledger.close(Ok(encapsulate::send(interface))))
+    ledger.event(event);
+    Some(ledger.close(Ok(verdict)))
 }
 
-/// A director's packet out of the tunnel.
+/// A plain packet to a tunnel address of ours: out of the tunnel if it is a director's, else not for us.
 #[inline(always)]
 fn decap<const FRAGS: bool>(frame: Frame<FRAGS>, outer: &Ip) -> Option<u32> {
-    let bytes = frame.linear_len();
+    if !has_role(ROLE_DECAP) || outer.protocol != protocol::UDP {
+        return pass(frame);
+    }
     let udp: &[u8; UDP_LEN] = frame.bytes(outer.upper)?;
-    if !has_role(ROLE_DECAP)
-        || outer.protocol != protocol::UDP
-        || tunnel::destination_port(udp) != settings::gue_port()
-        || !frame.reaches(outer.end)
-        || !tables::is_director(outer.source)
-    {
+    if tunnel::destination_port(udp) != settings::gue_port() {
+        return pass(frame);
+    }
+    if !frame.reaches(outer.end) || !tables::is_director(outer.source) {
         return None;
     }
     let outer = tunnel::outer_plain(outer);
     let inner = tunnel::inner(&frame, &outer).ok()?;
-    let ip = if inner.v6 {
-        parse::plain_v6(inner.at, Ipv6(frame.bytes(inner.at)?))?
+    if inner.v6 {
+        let ip = parse::plain_v6(inner.at, Ipv6(frame.bytes(inner.at)?))?;
+        hand_over(frame, &outer, &inner, &ip)
     } else {
-        parse::plain_v4(inner.at, Ipv4(frame.bytes(inner.at)?))?
-    };
+        let ip = parse::plain_v4(inner.at, Ipv4(frame.bytes(inner.at)?))?;
+        hand_over(frame, &outer, &inner, &ip)
+    }
+}
+
+/// A plain inner packet to its endpoint.
+#[inline(always)]
+fn hand_over<const FRAGS: bool>(frame: Frame<FRAGS>, outer: &Outer, inner: &Inner, ip: &Ip) -> Option<u32> {
     if ip.end > inner.end || ecn::decapsulate(outer.traffic_class, ip.traffic_class) != Some(ip.traffic_class) {
         return None;
     }
@@ -157,11 +173,9 @@ fn decap<const FRAGS: bool>(frame: Frame<FRAGS>, outer: &Ip) -> Option<u32> {
     if vip.kind() != AddressKind::Vip as u8 {
         return None;
     }
-    let local = find(&frame, vip, inner.endpoint, &ip)?;
-    if local.delivery.mode != DeliveryMode::Local as u8 {
-        return None;
-    }
-    let verdict = deliver::pass(frame, &ip, AT).ok()?;
+    let bytes = frame.linear_len();
+    let local = find(&frame, vip, inner.endpoint, ip)?;
+    let verdict = deliver::deliver(frame, ip, AT, &local.delivery).ok()?;
 
     let mut ledger = Ledger::open(bytes)?;
     ledger.frontend(local.frontend);
