@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 
 use crate::harness::median;
 use crate::report::{Figure, Report};
-use crate::wires::{NODE, Wires, enter, ip};
+use crate::wires::{FAR, NODE, Wires, enter, ip};
 
 const SERVICES: u32 = 10_000;
 const ENDPOINTS: u32 = 10;
@@ -32,9 +32,9 @@ pub(crate) fn measure(report: &mut Report, quick: bool) -> anyhow::Result<()> {
     eprintln!("control plane:");
     tables(report);
     let _wires = Wires::lay()?;
-    ip(&["-n", NODE, "address", "add", "172.17.2.2/16", "dev", "b"])?;
+    ip(&["-n", NODE, "address", "add", "172.17.2.2/16", "dev", FAR])?;
     ip(&["-n", NODE, "route", "add", "default", "via", "172.17.2.1"])?;
-    ip(&["-n", NODE, "neighbour", "add", "172.17.2.1", "lladdr", "02:00:00:00:00:01", "dev", "b"])?;
+    ip(&["-n", NODE, "neighbour", "add", "172.17.2.1", "lladdr", "02:00:00:00:00:01", "dev", FAR])?;
     let measured = thread::scope(|scope| scope.spawn(|| agent(report, quick)).join());
     measured.map_err(|_| anyhow!("the measurement panicked"))?
 }
@@ -223,7 +223,7 @@ impl Agent {
             .args([
                 "agent",
                 "--interface",
-                "b",
+                FAR,
                 "--node",
                 "bench",
                 "--listen",

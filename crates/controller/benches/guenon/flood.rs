@@ -12,7 +12,7 @@ use crate::harness::{Harness, Template, median, packet};
 use crate::machine;
 use crate::report::{Figure, Report};
 use crate::scene::{self, Scene};
-use crate::wires::{GENERATOR, NODE, Wires, enter};
+use crate::wires::{FAR, GENERATOR, NEAR, NODE, Wires, enter};
 
 /// Frames that the kernel sends at once.
 const BATCH: u32 = 64;
@@ -41,13 +41,13 @@ fn flood(quick: bool) -> anyhow::Result<Vec<(String, f64, f64)>> {
     machine::pin(0)?;
     let mut harness = Harness::new()?;
     enter(NODE)?;
-    let device = ifindex("b")?;
+    let device = ifindex(FAR)?;
     harness
         .program_mut("relay")?
         .attach_to_if_index(device, XdpMode::Driver)
         .context("cannot attach to the far end")?;
     enter(GENERATOR)?;
-    let near = ifindex("a")?;
+    let near = ifindex(NEAR)?;
     harness.program_mut("sink")?.attach_to_if_index(near, XdpMode::Driver).context("cannot attach to the near end")?;
 
     let (rounds, frames) = if quick { (3, 500_000) } else { (7, 2_000_000) };

@@ -6,10 +6,13 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 use nix::sched::{CloneFlags, setns};
 
-/// Traffic starts here, on device `a`.
+/// Traffic starts here, on device [`NEAR`].
 pub(crate) const GENERATOR: &str = "guenon-bench-gen";
-/// The measured node, with device `b`.
+/// The measured node, with device [`FAR`].
 pub(crate) const NODE: &str = "guenon-bench-node";
+/// The two ends of the veth. (`ip` reads a device named `a` as the word "address".)
+pub(crate) const NEAR: &str = "near0";
+pub(crate) const FAR: &str = "far0";
 
 /// Gone when dropped.
 pub(crate) struct Wires;
@@ -21,9 +24,9 @@ impl Wires {
             ip(&["netns", "add", namespace])?;
             ip(&["-n", namespace, "link", "set", "lo", "up"])?;
         }
-        ip(&["link", "add", "name", "a", "netns", GENERATOR, "type", "veth", "peer", "name", "b", "netns", NODE])?;
-        ip(&["-n", GENERATOR, "link", "set", "a", "up"])?;
-        ip(&["-n", NODE, "link", "set", "b", "up"])?;
+        ip(&["link", "add", "name", NEAR, "netns", GENERATOR, "type", "veth", "peer", "name", FAR, "netns", NODE])?;
+        ip(&["-n", GENERATOR, "link", "set", NEAR, "up"])?;
+        ip(&["-n", NODE, "link", "set", FAR, "up"])?;
         Ok(wires)
     }
 }
