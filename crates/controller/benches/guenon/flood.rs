@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, ensure};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, XdpMode};
 
 use crate::datapath::{template, to_vip};
@@ -20,9 +20,7 @@ const BATCH: u32 = 64;
 pub(crate) fn measure(report: &mut Report, quick: bool) -> anyhow::Result<()> {
     eprintln!("live over veth, frames a second:");
     let _wires = Wires::lay()?;
-    let figures =
-        thread::scope(|scope| scope.spawn(|| flood(quick)).join().map_err(|_| anyhow!("the flood panicked")))??;
-    for (name, rate, floor) in figures {
+    for (name, rate, floor) in flood(quick)? {
         let share = rate / floor;
         report.add(Figure {
             subject: "veth",
@@ -36,7 +34,7 @@ pub(crate) fn measure(report: &mut Report, quick: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs on a thread of its own, which lives in the generator's namespace.
+/// Leaves the thread in the generator's namespace.
 fn flood(quick: bool) -> anyhow::Result<Vec<(String, f64, f64)>> {
     machine::pin(0)?;
     let mut harness = Harness::new()?;

@@ -12,7 +12,9 @@ mod scene;
 mod wires;
 
 use std::path::PathBuf;
+use std::thread;
 
+use anyhow::anyhow;
 use clap::Parser;
 
 use report::Report;
@@ -53,14 +55,13 @@ fn main() -> anyhow::Result<()> {
     let wanted = |subject| args.subjects.is_empty() || args.subjects.contains(&subject);
     let mut report = Report::new(machine::describe());
     // What one part measured is told even where another fails.
-    let parts: [(Subject, Measure); 3] = [
-        (Subject::Datapath, datapath::measure),
-        (Subject::Veth, flood::measure),
-        (Subject::Control, control::measure),
-    ];
+    let parts: [(Subject, Measure); 3] =
+        [(Subject::Datapath, datapath::measure), (Subject::Veth, flood::measure), (Subject::Control, control::measure)];
     let mut failed = Vec::new();
     for (_, measure) in parts.into_iter().filter(|(subject, _)| wanted(*subject)) {
-        if let Err(error) = measure(&mut report, args.quick) {
+        // On a thread of its own, which takes its CPU and its namespace with it.
+        let measured = thread::scope(|scope| scope.spawn(|| measure(&mut report, args.quick)).join());
+        if let Err(error) = measured.unwrap_or_else(|_| Err(anyhow!("a measurement panicked"))) {
             eprintln!("failed: {error:#}");
             failed.push(error);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use guenon_ebpf::abi::{Counter, FrontendCounters, InterfaceCounters, map};
+use guenon_ebpf::abi::{COUNTERS_PER_PAGE, Counter, FrontendCounters, InterfaceCounters, locate_counter, map};
 
 use super::bases::Bases;
 use super::error::DataPathError;
@@ -109,7 +109,7 @@ pub(super) fn endpoints(maps: &Mapped) -> Result<BTreeMap<u32, Counter>, DataPat
 
 /// What one frontend's slot has counted.
 pub(super) fn frontend(maps: &Mapped, slot: u32) -> Result<FrontendCounters, DataPathError> {
-    let values: Vec<FrontendCounters> = one(maps, map::FRONTEND_STATS, slot)?;
+    let values = one::<FrontendCounters>(maps, map::FRONTEND_STATS, slot)?;
     Ok(values.iter().fold(FrontendCounters::default(), |sum, value| FrontendCounters {
         directed: Counter {
             packets: sum.directed.packets + value.directed.packets,
@@ -122,7 +122,7 @@ pub(super) fn frontend(maps: &Mapped, slot: u32) -> Result<FrontendCounters, Dat
 
 /// What one endpoint's index has counted.
 pub(super) fn endpoint(maps: &Mapped, index: u32) -> Result<Counter, DataPathError> {
-    let values: Vec<Counter> = one(maps, map::ENDPOINT_STATS, index)?;
+    let values = one::<Counter>(maps, map::ENDPOINT_STATS, index)?;
     Ok(values.iter().fold(Counter::default(), |sum, value| Counter {
         packets: sum.packets + value.packets,
         bytes: sum.bytes + value.bytes,
@@ -139,9 +139,13 @@ pub(super) fn shown_endpoints(
     Ok(endpoint_counters(maps).into_iter().map(|(key, index)| (key, shown(index))).collect())
 }
 
-fn one<T: sys::Plain>(maps: &Mapped, name: &'static str, index: u32) -> Result<Vec<T>, DataPathError> {
+/// One counter, by CPU.
+fn one<T: sys::Plain>(maps: &Mapped, name: &'static str, number: u32) -> Result<Vec<T>, DataPathError> {
     let map = maps.fd(name).ok_or_else(|| missing(name))?;
-    sys::lookup_per_cpu(map, index, cpus()?).map_err(DataPathError::map("read", name))
+    let (page, at) = locate_counter(number);
+    let pages: Vec<[T; COUNTERS_PER_PAGE]> =
+        sys::lookup_per_cpu(map, page, cpus()?).map_err(DataPathError::map("read", name))?;
+    Ok(pages.iter().map(|page| page[at]).collect())
 }
 
 fn all<T: sys::Plain + Default + PartialEq>(
@@ -152,11 +156,13 @@ fn all<T: sys::Plain + Default + PartialEq>(
     let map = maps.fd(name).ok_or_else(|| missing(name))?;
     let (_, shape) = sys::map_info(map).map_err(DataPathError::map("inspect", name))?;
     let mut counted = BTreeMap::new();
-    sys::for_each_per_cpu(map, shape.max_entries, cpus()?, |index, values: &[T]| {
-        let mut sum = T::default();
-        values.iter().for_each(|value| add(&mut sum, value));
-        if sum != T::default() {
-            counted.insert(index, sum);
+    sys::for_each_per_cpu(map, shape.max_entries, cpus()?, |page, by_cpu: &[[T; COUNTERS_PER_PAGE]]| {
+        for (at, number) in (page * COUNTERS_PER_PAGE as u32..).take(COUNTERS_PER_PAGE).enumerate() {
+            let mut sum = T::default();
+            by_cpu.iter().for_each(|page| add(&mut sum, &page[at]));
+            if sum != T::default() {
+                counted.insert(number, sum);
+            }
         }
     })
     .map_err(DataPathError::map("read", name))?;

@@ -98,7 +98,8 @@ impl Kernel {
         let grace = KernelGrace::start().map_err(DataPathError::map("make the barrier of", "grace periods"))?;
         let mut tables = Tables::open(maps, Box::new(grace), options.gue_port, options.hash.fingerprint());
         let bases = Bases::read(&options.state_dir, tables.store().id());
-        if previous.is_none() && pins.new_maps().exists() {
+        let fresh = previous.is_none() && pins.new_maps().exists();
+        if fresh {
             std::fs::rename(pins.new_maps(), pins.maps())
                 .map_err(DataPathError::file("put the new maps at", pins.maps()))?;
         }
@@ -126,6 +127,8 @@ impl Kernel {
             _lock: lock,
         };
         match &kernel.previous {
+            // Nobody has counted anything in new maps.
+            None if fresh => {}
             None => kernel.rebase()?,
             Some(previous) if previous.tables => kernel.change_over()?,
             Some(_) => {

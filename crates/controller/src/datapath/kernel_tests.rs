@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use guenon_ebpf::abi::{Meta, RECEIVED, Row};
+use guenon_ebpf::abi::{COUNTERS_PER_PAGE, EndpointPage, FrontendPage, Meta, RECEIVED, Row, locate_counter};
 use guenon_ebpf::hash::{DEFAULT_KEY, Schedule};
 
 use super::tables::attachments::Mode;
@@ -384,10 +384,10 @@ fn an_endpoint_that_takes_over_an_index_starts_from_nothing() {
         // What a program would count: the maps are written here to that end alone.
         let slots = super::tables::frontend_slots(kernel.store());
         let (_, slot) = slots[&frontend(80)].clone();
-        write_ones(kernel, "FRONTEND_STATS", slot, 4);
-        for index in super::tables::endpoint_counters(kernel.store()).into_values() {
-            write_ones(kernel, "ENDPOINT_STATS", index, 2);
-        }
+        write_ones::<FrontendPage>(kernel, "FRONTEND_STATS", slot);
+        let counters = super::tables::endpoint_counters(kernel.store());
+        let (_, index) = counters.into_iter().find(|((name, _), _)| name.name == "web").expect("it is in force");
+        write_ones::<EndpointPage>(kernel, "ENDPOINT_STATS", index);
         let cpus = sys::possible_cpus().unwrap() as u64;
         assert_eq!(count(kernel), (cpus, cpus));
         kernel.execute(&Operation::RemoveService(ServiceName::new("shop", "web"))).unwrap();
@@ -402,10 +402,15 @@ fn an_endpoint_that_takes_over_an_index_starts_from_nothing() {
     assert!(reading.frontends.iter().all(|of| of.counters.directed.packets == 0), "the base is kept for readers");
 }
 
-/// Writes ones to an element of a per-CPU array of `words` words.
-fn write_ones(kernel: &Kernel, map: &str, index: u32, words: usize) {
-    let values = vec![1u64; words * sys::possible_cpus().unwrap()];
-    sys::update_elem(kernel.store().fd(map).unwrap(), index, &values).unwrap();
+/// Writes ones to every word of a counter, on every CPU, and zeros to the others of its page.
+fn write_ones<Page>(kernel: &Kernel, map: &str, number: u32) {
+    let (page, at) = locate_counter(number);
+    let words = size_of::<Page>() / 8;
+    let of_one = words / COUNTERS_PER_PAGE;
+    let own = at * of_one..(at + 1) * of_one;
+    let values: Vec<u64> =
+        (0..words * sys::possible_cpus().unwrap()).map(|word| u64::from(own.contains(&(word % words)))).collect();
+    sys::update_elem(kernel.store().fd(map).unwrap(), page, &values).unwrap();
 }
 
 /// A process that is killed when the test ends, however it ends.

@@ -15,6 +15,11 @@ use super::tables::{Capacities, Store, Table};
 /// Bytes of the ring buffer `EVENTS`.
 const RING_BYTES: u32 = 64 * 1024;
 
+/// Elements that hold a counter for each element of this table.
+pub(super) fn counter_pages(capacities: &Capacities, table: Table) -> u32 {
+    capacities.elements(table).div_ceil(abi::COUNTERS_PER_PAGE as u32)
+}
+
 /// Every map of the program, with the shape that these capacities give it.
 pub(super) fn shapes(capacities: &Capacities) -> BTreeMap<&'static str, Shape> {
     let shape = |kind, value: usize, max_entries, flags| Shape {
@@ -31,11 +36,11 @@ pub(super) fn shapes(capacities: &Capacities) -> BTreeMap<&'static str, Shape> {
             (table.map(), shape(sys::ARRAY, table.element_bytes(), elements, sys::MMAPABLE))
         })
         .collect();
-    let frontends = capacities.elements(Table::Frontends);
-    let endpoints = capacities.elements(Table::Endpoints);
+    let frontends = counter_pages(capacities, Table::Frontends);
+    let endpoints = counter_pages(capacities, Table::Endpoints);
     shapes.insert(map::COUNTERS, shape(sys::PER_CPU_ARRAY, size_of::<abi::InterfaceCounters>(), MAX_INTERFACES, 0));
-    shapes.insert(map::FRONTEND_STATS, shape(sys::PER_CPU_ARRAY, size_of::<abi::FrontendCounters>(), frontends, 0));
-    shapes.insert(map::ENDPOINT_STATS, shape(sys::PER_CPU_ARRAY, size_of::<abi::Counter>(), endpoints, 0));
+    shapes.insert(map::FRONTEND_STATS, shape(sys::PER_CPU_ARRAY, size_of::<abi::FrontendPage>(), frontends, 0));
+    shapes.insert(map::ENDPOINT_STATS, shape(sys::PER_CPU_ARRAY, size_of::<abi::EndpointPage>(), endpoints, 0));
     shapes.insert(map::FRAGMENTS, shape(sys::ARRAY, size_of::<abi::FragmentSet>(), FRAGMENT_SETS, 0));
     shapes.insert(map::LIMITER, shape(sys::PER_CPU_ARRAY, size_of::<abi::Limiter>(), 1, 0));
     let ring = Shape { kind: sys::RING_BUFFER, key_size: 0, value_size: 0, max_entries: RING_BYTES, flags: 0 };

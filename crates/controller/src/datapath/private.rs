@@ -7,11 +7,15 @@ use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, Pod};
-use guenon_ebpf::abi::{Counter, FrontendCounters, InterfaceCounters, Settings, TunnelTooBig, map};
+use guenon_ebpf::abi::{
+    Counter, EndpointPage, FrontendCounters, FrontendPage, InterfaceCounters, Settings, TunnelTooBig, locate_counter,
+    map,
+};
 use memmap2::{MmapOptions, MmapRaw};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::atomic::AtomicU64;
+use super::maps::counter_pages;
 use super::object::OBJECT;
 use super::tables::{Capacities, Store, Table};
 
@@ -88,8 +92,8 @@ pub struct PrivateProgram {
 }
 
 const INTERFACE_WORDS: usize = size_of::<InterfaceCounters>() / 8;
-const FRONTEND_WORDS: usize = size_of::<FrontendCounters>() / 8;
-const ENDPOINT_WORDS: usize = size_of::<Counter>() / 8;
+const FRONTEND_WORDS: usize = size_of::<FrontendPage>() / 8;
+const ENDPOINT_WORDS: usize = size_of::<EndpointPage>() / 8;
 type Words<const N: usize> = [u64; N];
 
 /// Loads the program with these settings (its table masks are set here) on maps of these capacities. `linear` asks for
@@ -115,8 +119,8 @@ pub fn load(
     for table in Table::ALL {
         loader.map_max_entries(table.map(), capacities.elements(table));
     }
-    loader.map_max_entries(map::FRONTEND_STATS, capacities.elements(Table::Frontends));
-    loader.map_max_entries(map::ENDPOINT_STATS, capacities.elements(Table::Endpoints));
+    loader.map_max_entries(map::FRONTEND_STATS, counter_pages(capacities, Table::Frontends));
+    loader.map_max_entries(map::ENDPOINT_STATS, counter_pages(capacities, Table::Endpoints));
     loader.override_global("SETTINGS", settings.as_bytes(), true);
     let mut bpf = loader.load(OBJECT).map_err(|error| PrivateError::Load(Box::new(error)))?;
 
@@ -193,8 +197,9 @@ impl PrivateProgram {
     ///
     /// [`PrivateError::Read`].
     pub fn frontend_counters(&self, slot: u32) -> Result<FrontendCounters, PrivateError> {
-        let words = sum(&self.frontends, map::FRONTEND_STATS, slot)?;
-        Ok(zerocopy::transmute!(words))
+        let (page, at) = locate_counter(slot);
+        let page: FrontendPage = zerocopy::transmute!(sum(&self.frontends, map::FRONTEND_STATS, page)?);
+        Ok(page[at])
     }
 
     /// An endpoint's counter.
@@ -203,8 +208,9 @@ impl PrivateProgram {
     ///
     /// [`PrivateError::Read`].
     pub fn endpoint_counter(&self, index: u32) -> Result<Counter, PrivateError> {
-        let words = sum(&self.endpoints, map::ENDPOINT_STATS, index)?;
-        Ok(zerocopy::transmute!(words))
+        let (page, at) = locate_counter(index);
+        let page: EndpointPage = zerocopy::transmute!(sum(&self.endpoints, map::ENDPOINT_STATS, page)?);
+        Ok(page[at])
     }
 
     /// What routers said of tunnel packets since the last call.

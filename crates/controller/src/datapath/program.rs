@@ -34,28 +34,23 @@ pub(super) fn load(maps: &Path, settings: &Settings) -> Result<Loaded, DataPathE
     for (name, path) in &paths {
         loader.map_pin_path(name, path.as_path());
     }
-    load_with(&mut loader, settings, GUENON)
+    load_with(loader, settings, GUENON)
 }
 
 /// Loads the program that passes everything: for the far end of a veth. It stands on maps of no size of its own.
 pub(super) fn load_pass() -> Result<Loaded, DataPathError> {
-    load_with(&mut EbpfLoader::new(), &Settings::default(), PASS)
+    load_with(EbpfLoader::new(), &Settings::default(), PASS)
 }
 
-fn load_with(
-    loader: &mut EbpfLoader<'_>,
-    settings: &Settings,
+fn load_with<'a>(
+    mut loader: EbpfLoader<'a>,
+    settings: &'a Settings,
     entry_points: [&'static str; 2],
 ) -> Result<Loaded, DataPathError> {
-    let bytes = settings.as_bytes().to_owned();
     let program = entry_points[0];
     let refused = |error: &dyn std::error::Error| DataPathError::Load { program, error: chain(error) };
-    // The loader borrows the settings; it is used up here.
-    let mut ebpf = {
-        let mut borrowed = std::mem::take(loader);
-        borrowed.override_global("SETTINGS", bytes.as_slice(), true);
-        borrowed.load(OBJECT).map_err(|error: EbpfError| refused(&error))?
-    };
+    loader.override_global("SETTINGS", settings.as_bytes(), true);
+    let mut ebpf = loader.load(OBJECT).map_err(|error: EbpfError| refused(&error))?;
     let mut first = None;
     for (entry_point, frags) in entry_points.into_iter().zip([true, false]) {
         let Some(program) = ebpf.program_mut(entry_point) else { continue };

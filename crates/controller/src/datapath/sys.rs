@@ -215,8 +215,8 @@ pub(crate) fn lookup_per_cpu<T: Plain>(map: BorrowedFd<'_>, index: u32, cpus: us
     }
 }
 
-/// Elements read by one call.
-const BATCH: usize = 1024;
+/// Elements read by one call: with 2 KiB each and 256 CPUs, 16 MiB.
+const BATCH: usize = 32;
 
 /// Calls `each` with index and values by CPU of all elements of a per-CPU array; few system calls where the kernel
 /// can (5.13), one for each element where not.

@@ -13,7 +13,7 @@ use crate::parallel::parallel;
 #[derive(Debug, Default)]
 pub(super) struct File {
     /// What the text of each document came to, by a hash of the text.
-    texts: HashMap<u64, Arc<Vec<Entry>>>,
+    texts: HashMap<u64, Arc<[Entry]>>,
     /// What it puts in force.
     pub(super) objects: BTreeMap<ObjectKey, Held>,
     /// What is wrong with it.
@@ -23,7 +23,7 @@ pub(super) struct File {
 /// An object and where it is.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
-    entries: Arc<Vec<Entry>>,
+    entries: Arc<[Entry]>,
     index: usize,
     /// Number of its document, from 1.
     document: usize,
@@ -121,11 +121,11 @@ impl File {
     }
 
     /// Parses those documents that are new.
-    fn parse(&mut self, text: &str, hasher: &RandomState) -> Vec<(usize, Arc<Vec<Entry>>)> {
+    fn parse(&mut self, text: &str, hasher: &RandomState) -> Vec<(usize, Arc<[Entry]>)> {
         let chunks: Vec<(u64, Chunk<'_>)> =
             split(text).into_iter().map(|chunk| (hasher.hash_one(chunk.text), chunk)).collect();
         let new: Vec<_> = chunks.iter().filter(|(hash, _)| !self.texts.contains_key(hash)).collect();
-        let parsed = parallel(new, |(hash, chunk)| (*hash, Arc::new(document::read(chunk.text))));
+        let parsed = parallel(new, |(hash, chunk)| (*hash, Arc::from(document::read(chunk.text))));
         let parsed: HashMap<_, _> = parsed.into_iter().collect();
         let mut documents = Vec::with_capacity(chunks.len());
         let mut texts = HashMap::with_capacity(chunks.len());

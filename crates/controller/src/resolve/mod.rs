@@ -63,7 +63,8 @@ pub struct Resolver {
 struct Resolved {
     field: &'static str,
     selection: Selection,
-    located: BTreeMap<ServiceName, Located>,
+    /// One for each part, in the parts' order: nearly always one, so a list.
+    located: Vec<(ServiceName, Located)>,
 }
 
 /// What has changed in the state: all that a plan must look at. The small sets (tunnels, directors, VIPs on the
@@ -131,7 +132,7 @@ impl Resolver {
     pub fn problems(&self, index: &Index) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (name, resolved) in &self.services {
-            let located = resolved.located.values().flat_map(|located| &located.issues);
+            let located = resolved.located.iter().flat_map(|(_, located)| &located.issues);
             let mut issues = resolved.selection.issues.iter().chain(located).peekable();
             if issues.peek().is_some() {
                 let place = index.virtual_service(name).map(|service| service.place.clone()).unwrap_or_default();
@@ -179,7 +180,7 @@ impl Resolver {
         let nothing = Uses::default();
         for part in &resolved.selection.parts {
             let now = locate(part, resolved.field, &self.here);
-            let old = before.remove(&part.name);
+            let old = before.iter().position(|(name, _)| *name == part.name).map(|at| before.swap_remove(at).1);
             let (touched, vips) = self.uses.swap(old.as_ref().map_or(&nothing, |old| &old.uses), &now.uses);
             changed.next_hops.extend(touched);
             self.vips_changed |= vips;
@@ -187,7 +188,7 @@ impl Resolver {
                 self.state.services.insert(part.name.clone(), Arc::clone(&now.state));
                 changed.services.insert(part.name.clone());
             }
-            resolved.located.insert(part.name.clone(), now);
+            resolved.located.push((part.name.clone(), now));
         }
         before.into_iter().for_each(|(part, located)| self.drop_part(part, &located, changed));
     }
@@ -207,7 +208,7 @@ impl Resolver {
             ViewChange::All => true,
             ViewChange::Neighbours(addresses) => {
                 let mut targets = resolved.selection.parts.iter().flat_map(|part| &part.targets);
-                let mut veths = resolved.located.values().flat_map(|located| &located.uses.veths);
+                let mut veths = resolved.located.iter().flat_map(|(_, located)| &located.uses.veths);
                 targets.any(|target| addresses.contains(&target.address) || addresses.contains(&target.tunnel))
                     || veths.any(|(_, gateway)| addresses.contains(gateway))
             }

@@ -54,16 +54,18 @@ async fn serve<S: Source + 'static>(config: Config, source: S) -> anyhow::Result
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let listener = http::bind(config.listen).await?;
 
+    let name = source.name();
+    // Objects are read while the data path is made ready.
+    let (sender, mut batches) = mpsc::channel(BATCHES);
+    let mut source = tokio::spawn(source.run(sender));
+
     let registry = Registry::new();
-    let metrics = AgentMetrics::register(&registry, source.name())?;
+    let metrics = AgentMetrics::register(&registry, name)?;
     let health = Health::waiting_for("the agent starts");
-    let reporter =
-        Reporter::new(config.state_dir.clone(), config.node.clone(), source.name(), metrics.clone(), health.clone());
+    let reporter = Reporter::new(config.state_dir.clone(), config.node.clone(), name, metrics.clone(), health.clone());
     let (mut agent, mut too_big) = preflight::start(&config, reporter, &registry)?;
     let mut server = spawn_server(listener, Server { registry, metrics, health });
 
-    let (sender, mut batches) = mpsc::channel(BATCHES);
-    let mut source = tokio::spawn(source.run(sender));
     let started = Instant::now();
     agent.round(started);
     agent.release_interfaces();

@@ -33,7 +33,7 @@ pub use settings::*;
 pub use slots::*;
 
 /// Version of every layout and of the meaning of every bit in this module and of the hash.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Map names, as pinned under `/sys/fs/bpf/guenon/maps/` (15 characters at most: the kernel's limit).
 pub mod map {

@@ -142,10 +142,10 @@ pub(crate) fn upper(at: u32) -> usize {
     at as usize & MAX_UPPER
 }
 
-/// The same number, of which the compiler knows nothing: from the width of `xdp_md.data` it would infer that a
+/// The same number, of which the compiler knows nothing, and which it computes no sooner than it is written: from the width of `xdp_md.data` it would infer that a
 /// check further on in the frame makes a later one nearer its start needless, which the verifier wants to see.
 #[inline(always)]
-fn opaque(mut number: usize) -> usize {
+pub(crate) fn opaque(mut number: usize) -> usize {
     // SAFETY: moves a register to itself.
     unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(nomem, nostack, preserves_flags)) };
     number

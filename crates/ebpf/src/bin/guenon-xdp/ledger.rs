@@ -3,11 +3,13 @@
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use aya_ebpf::helpers::bpf_redirect;
 use guenon_ebpf::abi::{
-    COUNTERS_PER_INTERFACE, Counter, Event, FrontendCounters, InterfaceCounters, PASSED, RECEIVED, TRANSMITTED,
+    COUNTERS_PER_INTERFACE, COUNTERS_PER_PAGE, Counter, Event, FrontendCounters, InterfaceCounters, PASSED, RECEIVED,
+    TRANSMITTED, locate_counter,
 };
 use guenon_ebpf::reason::DropReason;
 use guenon_ebpf::verdict::{Outcome, Verdict};
 
+use crate::frame::opaque;
 use crate::maps::{COUNTERS, ENDPOINT_STATS, FRONTEND_STATS};
 use crate::settings;
 
@@ -39,8 +41,9 @@ impl Ledger {
     /// The packet is for this frontend: a drop from here on is counted there too.
     #[inline(always)]
     pub(crate) fn frontend(&mut self, index: u32) {
+        let (page, at) = locate_counter(index);
         // SAFETY: as in `open`.
-        self.frontend = FRONTEND_STATS.get_ptr_mut(index).map(|counters| unsafe { &mut *counters });
+        self.frontend = FRONTEND_STATS.get_ptr_mut(page).map(|page| unsafe { &mut (*page)[within_page(at)] });
     }
 
     /// The director role took the packet for its frontend.
@@ -62,9 +65,10 @@ impl Ledger {
     /// The packet goes to the endpoint with these counters.
     #[inline(always)]
     pub(crate) fn endpoint(&mut self, counter: u32) {
-        if let Some(counters) = ENDPOINT_STATS.get_ptr_mut(counter) {
+        let (page, at) = locate_counter(counter);
+        if let Some(page) = ENDPOINT_STATS.get_ptr_mut(page) {
             // SAFETY: as in `open`.
-            add(unsafe { &mut *counters }, self.bytes);
+            add(unsafe { &mut (*page)[within_page(at)] }, self.bytes);
         }
     }
 
@@ -95,6 +99,12 @@ impl Ledger {
     fn count(&mut self, index: usize) {
         add(&mut self.counters.0[index & (COUNTERS_PER_INTERFACE - 1)], self.bytes);
     }
+}
+
+/// The same place: the compiler must not add it to a page's address before that is known to be none of null.
+#[inline(always)]
+fn within_page(at: usize) -> usize {
+    opaque(at) & (COUNTERS_PER_PAGE - 1)
 }
 
 #[inline(always)]

@@ -4,8 +4,9 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use guenon_ebpf::abi::{
-    AddressSlot, Attachment, Counter, Descriptor, Endpoint, FRAGMENT_SETS, FragmentSet, FrontendCounters, FrontendSlot,
-    Interface, InterfaceCounters, Limiter, LocalSlot, MAX_INTERFACES, Meta, NextHop, NextHopKey, RowPage, ServiceName,
+    AddressSlot, Attachment, Descriptor, Endpoint, EndpointPage, FRAGMENT_SETS, FragmentSet, FrontendPage,
+    FrontendSlot, Interface, InterfaceCounters, Limiter, LocalSlot, MAX_INTERFACES, Meta, NextHop, NextHopKey, RowPage,
+    ServiceName,
 };
 
 macro_rules! mapped {
@@ -33,9 +34,9 @@ mapped! {
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<InterfaceCounters> = PerCpuArray::with_max_entries(MAX_INTERFACES, 0);
 #[map]
-pub(crate) static FRONTEND_STATS: PerCpuArray<FrontendCounters> = PerCpuArray::with_max_entries(1024, 0);
+pub(crate) static FRONTEND_STATS: PerCpuArray<FrontendPage> = PerCpuArray::with_max_entries(16, 0);
 #[map]
-pub(crate) static ENDPOINT_STATS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(1024, 0);
+pub(crate) static ENDPOINT_STATS: PerCpuArray<EndpointPage> = PerCpuArray::with_max_entries(16, 0);
 #[map]
 pub(crate) static FRAGMENTS: Array<FragmentSet> = Array::with_max_entries(FRAGMENT_SETS, 0);
 #[map]

@@ -83,7 +83,6 @@ fn pass<const FRAGS: bool>(frame: Frame<FRAGS>) -> Option<u32> {
 /// A VIP's packet into the tunnel.
 #[inline(always)]
 fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, vip: AddressTag) -> Option<u32> {
-    let bytes = frame.linear_len();
     if !frame.reaches(ip.end) {
         return None;
     }
@@ -99,6 +98,7 @@ fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, vip: AddressTag) -> O
     let primary = tables::row(descriptor, row).ok()?.primary();
     let endpoint = tables::endpoint(descriptor.block().wrapping_add(u32::from(primary))).ok()?;
     if endpoint.kind == EndpointKind::Local as u8 {
+        let bytes = frame.linear_len();
         let verdict = deliver::deliver(frame, ip, AT, &endpoint.delivery).ok()?;
         return directed(bytes, frontend, endpoint, Event::DeliveredHere, verdict);
     }
@@ -125,6 +125,8 @@ fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, vip: AddressTag) -> O
     let mut frame = frame.grow(header_len)?;
     encapsulate::write_link(&mut frame, hop, interface, 0, v6)?;
     encapsulate::write_outer(&mut frame, AT, endpoint, &facts, v6)?;
+    // As it came: what is not kept over the call does not take room on the stack.
+    let bytes = frame.linear_len() - header_len;
     directed(bytes, frontend, endpoint, Event::Encapsulated, encapsulate::send(interface))
 }
 

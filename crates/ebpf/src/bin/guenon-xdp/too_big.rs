@@ -75,8 +75,7 @@ fn write<const FRAGS: bool, const INNER: usize, const OUTER: usize>(
     make: impl FnOnce(&[u8; INNER], usize) -> ([u8; OUTER], u64),
 ) -> Option<()> {
     let link = Link::read(&frame, at)?;
-    let inner: [u8; INNER] = *frame.bytes(at)?;
-    if !answer::is_answerable(answer::source(&inner), link.macs()) {
+    if !answer::is_answerable(answer::source::<INNER>(frame.bytes(at)?), link.macs()) {
         return None;
     }
     let linear = frame.linear_len();
@@ -84,7 +83,8 @@ fn write<const FRAGS: bool, const INNER: usize, const OUTER: usize>(
     let whole = frame.whole_len();
     let frame = frame.cut(whole, at + quote)?;
     let mut frame = frame.grow(OUTER)?;
-    let (header, mut sum) = make(&inner, quote);
+    // Read anew, where the quotation begins now: a copy would take room on the stack.
+    let (header, mut sum) = make(frame.bytes(at + OUTER)?, quote);
 
     let ethertype = if INNER == ipv6::LEN { ethernet::IPV6 } else { ethernet::IPV4 };
     link.reversed().write(&mut frame, at, ethertype)?;
