@@ -20,10 +20,10 @@ pub(crate) fn parallel_with<T: Send, S, R: Send>(
         let mut scratch = scratch();
         items.into_iter().map(|item| work(&mut scratch, item)).collect::<Vec<R>>()
     };
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    if threads == 1 || items.len() < WORTH_IT {
+    if items.len() < WORTH_IT {
         return run(items);
     }
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     let share = items.len().div_ceil(threads);
     let mut items = items.into_iter();
     let shares: Vec<Vec<T>> = (0..threads).map(|_| items.by_ref().take(share).collect()).collect();

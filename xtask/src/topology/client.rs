@@ -10,10 +10,8 @@ use anyhow::{Context, Result};
 use super::netns;
 use crate::interrupt;
 
-/// How long a client waits for anything.
-const LIMIT: Duration = Duration::from_secs(5);
-/// How long a transfer may stand still: an emulated guest that also starts agents is slow.
-const STILL: Duration = Duration::from_secs(60);
+/// How long a client waits for anything: an emulated guest under load that also starts agents is slow.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// An HTTP reply.
 #[derive(Debug)]
@@ -44,7 +42,7 @@ pub(crate) fn patiently<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> 
     let begin = Instant::now();
     loop {
         match attempt() {
-            Err(_) if begin.elapsed() < 2 * LIMIT => std::thread::sleep(Duration::from_millis(50)),
+            Err(_) if begin.elapsed() < LIMIT => std::thread::sleep(Duration::from_millis(50)),
             result => return result,
         }
         interrupt::check()?;
@@ -55,7 +53,7 @@ pub(crate) fn patiently<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> 
 /// 256 frames at a time from XDP.
 pub(crate) fn post_gently(netns: &str, server: SocketAddr, path: &str, body: &[u8]) -> Result<Reply> {
     let head = format!("POST {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: {}\r\n\r\n", server.ip(), body.len());
-    talk(netns, server, STILL, |stream| {
+    talk(netns, server, |stream| {
         stream.write_all(head.as_bytes())?;
         for part in body.chunks(8 << 10) {
             stream.write_all(part)?;
@@ -66,19 +64,18 @@ pub(crate) fn post_gently(netns: &str, server: SocketAddr, path: &str, body: &[u
 }
 
 fn exchange(netns: &str, server: SocketAddr, request: &[u8]) -> Result<Reply> {
-    talk(netns, server, LIMIT, |stream| stream.write_all(request))
+    talk(netns, server, |stream| stream.write_all(request))
 }
 
-/// Connects, lets `send` send, and reads the reply; waits no longer than `limit` for anything.
+/// Connects, lets `send` send, and reads the reply.
 fn talk(
     netns: &str,
     server: SocketAddr,
-    limit: Duration,
     send: impl FnOnce(&mut TcpStream) -> std::io::Result<()> + Send,
 ) -> Result<Reply> {
     let talk = || -> Result<Vec<u8>> {
-        let mut stream = TcpStream::connect_timeout(&server, limit).context("cannot connect")?;
-        stream.set_read_timeout(Some(limit)).and_then(|()| stream.set_write_timeout(Some(limit)))?;
+        let mut stream = TcpStream::connect_timeout(&server, LIMIT).context("cannot connect")?;
+        stream.set_read_timeout(Some(LIMIT)).and_then(|()| stream.set_write_timeout(Some(LIMIT)))?;
         send(&mut stream).context("cannot send")?;
         let mut reply = Vec::new();
         stream.read_to_end(&mut reply).context("no reply")?;

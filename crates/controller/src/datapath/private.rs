@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
-use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, Pod};
 use guenon_ebpf::abi::{
     Counter, EndpointPage, FrontendCounters, FrontendPage, InterfaceCounters, Settings, TunnelTooBig, locate_counter,
@@ -17,6 +16,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::atomic::AtomicU64;
 use super::maps::counter_pages;
 use super::object::OBJECT;
+use super::program::lacks_frags;
 use super::tables::{Capacities, Store, Table};
 
 /// Why the program cannot be run.
@@ -124,7 +124,7 @@ pub fn load(
     loader.override_global("SETTINGS", settings.as_bytes(), true);
     let mut bpf = loader.load(OBJECT).map_err(|error| PrivateError::Load(Box::new(error)))?;
 
-    let linear = linear || KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 18, 0));
+    let linear = linear || lacks_frags();
     let name = if linear { "guenon_linear" } else { "guenon" };
     xdp(&mut bpf, name)?.load().map_err(|error| PrivateError::Load(Box::new(error)))?;
 

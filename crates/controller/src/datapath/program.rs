@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use aya::programs::Xdp;
+use aya::util::KernelVersion;
 use aya::{EbpfError, EbpfLoader};
 use guenon_ebpf::abi::Settings;
 use zerocopy::IntoBytes;
@@ -60,7 +61,12 @@ fn load_with<'a>(
                 let fd = program.fd().map_err(|error| refused(&error))?;
                 let fd = sys::duplicate(fd).map_err(DataPathError::map("hold the program", entry_point))?;
                 let (id, _) = sys::program_info(fd.as_fd()).map_err(DataPathError::map("inspect", entry_point))?;
-                if !frags {
+                if let (false, Some(error)) = (frags, first.as_ref().filter(|_| !lacks_frags())) {
+                    tracing::warn!(
+                        program = entry_point,
+                        "loaded without frags, so that interfaces with jumbo frames cannot be served: {error}"
+                    );
+                } else if !frags {
                     tracing::info!(
                         program = entry_point,
                         "loaded without frags, which this kernel does not know: interfaces with jumbo frames need 5.18 or newer"
@@ -103,4 +109,9 @@ pub(super) fn fingerprint(settings: &Settings, maps: u32) -> u64 {
     // FNV-1a (Fowler, Noll, Vo), 64 bits.
     let bytes = OBJECT.iter().chain(settings.as_bytes()).copied().chain(maps.to_le_bytes());
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// Whether the kernel is one that takes no multi-buffer programs; 5.18 was the first that does.
+pub(super) fn lacks_frags() -> bool {
+    KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 18, 0))
 }

@@ -1,6 +1,6 @@
 //! One file: its documents, the objects that it puts in force, and its problems.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(super) struct File {
     /// What the text of each document came to, by a hash of the text.
     texts: HashMap<u64, Arc<[Entry]>>,
     /// What it puts in force.
-    pub(super) objects: BTreeMap<ObjectKey, Held>,
+    pub(super) objects: HashMap<ObjectKey, Held>,
     /// What is wrong with it.
     pub(super) problems: Vec<Problem>,
 }
@@ -150,7 +150,7 @@ impl File {
         self.problems.push(Problem { reason: ProblemReason::Invalid, place, message });
     }
 
-    fn keep(&mut self, path: &str, before: BTreeMap<ObjectKey, Held>, emptied: bool) {
+    fn keep(&mut self, path: &str, before: HashMap<ObjectKey, Held>, emptied: bool) {
         let missing: Vec<_> = before.into_iter().filter(|(key, _)| !self.objects.contains_key(key)).collect();
         if emptied {
             let place = Place { file: path.to_owned(), ..Place::default() };

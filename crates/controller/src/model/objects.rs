@@ -32,7 +32,7 @@ impl Object {
 }
 
 /// Identity of an [`Object`]; shown as `Kind namespace/name`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectKey {
     /// A VirtualService.
     VirtualService(ServiceName),
@@ -57,7 +57,7 @@ impl fmt::Display for ObjectKey {
 }
 
 /// Where a [`Slice`] comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SliceOrigin {
     /// An EndpointSlice.
     EndpointSlice,

@@ -75,16 +75,7 @@ pub fn compose(tables: &Tables, options: &ViewOptions) -> Composition {
                 }
             }
         }
-        Interest::Only(addresses) => {
-            for to in addresses {
-                if let Some(route) = routes.lookup(*to) {
-                    ways.put_route(route);
-                    if route.kind == RouteKind::Unicast && route.via.is_none() {
-                        ways.need_on_link(route, *to);
-                    }
-                }
-            }
-        }
+        Interest::Only(addresses) => addresses.iter().for_each(|to| ways.put_way(&routes, *to)),
     }
     let Ways { next_hops, needed, mut links, .. } = ways;
 
@@ -109,6 +100,21 @@ pub fn compose(tables: &Tables, options: &ViewOptions) -> Composition {
         attached: attached.iter().map(|link| link.name.clone()).collect(),
     };
     Composition { view, needed }
+}
+
+/// Whether a view that was made of these tables tells the ways to these addresses too, so that [`compose`] would make
+/// no other.
+pub(super) fn covers(view: &NodeView, tables: &Tables, addresses: &[IpAddr]) -> bool {
+    if addresses.is_empty() {
+        return true;
+    }
+    let routes = RouteIndex::new(tables);
+    let mut ways = Ways::new(tables);
+    addresses.iter().for_each(|to| ways.put_way(&routes, *to));
+    ways.next_hops.iter().all(|hop| {
+        let told = view.next_hops.binary_search_by(|told| order(told).cmp(&order(hop)));
+        told.is_ok_and(|at| view.next_hops[at].mtu == hop.mtu)
+    })
 }
 
 /// Brings the MACs of these neighbours up to date in a view, as [`compose`] would, in a fraction of its time.
@@ -139,6 +145,15 @@ impl<'a> Ways<'a> {
     fn new(tables: &'a Tables) -> Self {
         let own = tables.addresses.iter().map(|address| address.net.addr()).collect();
         Self { tables, own, next_hops: BTreeSet::new(), needed: BTreeSet::new(), links: BTreeSet::new() }
+    }
+
+    /// The route to an address, and the address itself where it is on-link.
+    fn put_way(&mut self, routes: &RouteIndex<'_>, to: IpAddr) {
+        let Some(route) = routes.lookup(to) else { return };
+        self.put_route(route);
+        if route.kind == RouteKind::Unicast && route.via.is_none() {
+            self.need_on_link(route, to);
+        }
     }
 
     fn put_route(&mut self, route: &Route) {
@@ -200,12 +215,13 @@ fn mtu(route: &Route, link: &Link) -> u32 {
 /// IPv4 first; within a family the most specific first, then by address.
 fn sorted(next_hops: BTreeSet<NextHopView>) -> Vec<NextHopView> {
     let mut next_hops: Vec<_> = next_hops.into_iter().collect();
-    // Not by MAC: a new one changes nothing else.
-    next_hops.sort_by(|a, b| {
-        let key = |hop: &NextHopView| (hop.to.addr().is_ipv6(), Reverse(hop.to.prefix_len()), hop.to, hop.via);
-        key(a).cmp(&key(b)).then_with(|| a.interface.cmp(&b.interface))
-    });
+    next_hops.sort_by(|a, b| order(a).cmp(&order(b)));
     next_hops
+}
+
+/// Where a next hop stands in a view. Not by MAC: a new one changes nothing else.
+fn order(hop: &NextHopView) -> (bool, Reverse<u8>, IpNet, Option<IpAddr>, &str) {
+    (hop.to.addr().is_ipv6(), Reverse(hop.to.prefix_len()), hop.to, hop.via, &hop.interface)
 }
 
 /// Adds the devices beneath VLAN devices.

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::mem;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::watch;
 
 use super::ask::Asker;
-use super::compose::{Composition, Interest, NeighbourKey, ViewOptions, compose, put_macs};
+use super::compose::{Composition, Interest, NeighbourKey, ViewOptions, compose, covers, put_macs};
 use super::connection::NetlinkError;
 use super::kernel::{Changed, DATAGRAM, Kernel, Shown};
 use crate::model::NodeView;
@@ -25,6 +26,8 @@ const VIEW_PAUSE: Duration = Duration::from_millis(2);
 const SHARE: u32 = 8;
 /// And never longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a view may tell ways that nobody asks for any more: to leave them out costs time and changes nothing.
+const LINGER: Duration = Duration::from_secs(1);
 /// Wait before trying again when the kernel cannot be asked.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -55,14 +58,32 @@ pub struct Monitor {
 
 #[derive(Debug)]
 struct Shared {
-    options: Mutex<ViewOptions>,
-    /// Times that the options were changed.
+    wanted: Mutex<Wanted>,
+    /// Times that more was wanted.
     asked: AtomicU64,
     /// How many of these the view takes into account.
     served: Mutex<u64>,
     settled: Condvar,
     stop: AtomicBool,
     counters: MonitorCounters,
+}
+
+/// What the view is to be of.
+#[derive(Debug)]
+struct Wanted {
+    options: ViewOptions,
+    /// Addresses of interest that are new since the last view.
+    added: Vec<IpAddr>,
+    /// Whether some are of no interest any more since the last view.
+    fewer: bool,
+    /// Whether anything else has changed since.
+    other: bool,
+}
+
+impl Shared {
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Monitor {
@@ -75,13 +96,14 @@ impl Monitor {
     pub fn start(options: ViewOptions) -> Result<(Self, watch::Receiver<Arc<NodeView>>), NetlinkError> {
         let kernel = Kernel::open()?;
         let Composition { view, needed } = compose(&kernel.tables, &options);
+        let all = options.interest == Interest::All;
         let (views, receiver) = watch::channel(Arc::new(view));
         let (wake, woken) = UnixStream::pair().map_err(NetlinkError::Open)?;
         for end in [&wake, &woken] {
             end.set_nonblocking(true).map_err(NetlinkError::Open)?;
         }
         let shared = Arc::new(Shared {
-            options: Mutex::new(options),
+            wanted: Mutex::new(Wanted { options, added: Vec::new(), fewer: false, other: false }),
             asked: AtomicU64::new(0),
             served: Mutex::new(0),
             settled: Condvar::new(),
@@ -89,7 +111,7 @@ impl Monitor {
             counters: MonitorCounters::default(),
         });
         let mut worker = Worker { kernel, views, woken, needed: BTreeSet::new(), shared: Arc::clone(&shared) };
-        worker.show(needed);
+        worker.show(needed, all);
         let thread = thread::Builder::new()
             .name("netlink".to_owned())
             .spawn(move || worker.run())
@@ -100,18 +122,42 @@ impl Monitor {
     /// Changes what the view is of. If that changes the view, a new one is told.
     pub fn update(&self, change: impl FnOnce(&mut ViewOptions)) {
         {
-            let mut options = self.shared.options.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = options.clone();
-            change(&mut options);
-            if *options == before {
+            let mut wanted = self.shared.wanted();
+            let before = wanted.options.clone();
+            change(&mut wanted.options);
+            if wanted.options == before {
                 return;
             }
+            wanted.other = true;
             self.shared.asked.fetch_add(1, Ordering::AcqRel);
         }
         self.wake();
     }
 
-    /// Waits until the view is one that was made after every earlier [`Self::update`]. `false`: it was not within
+    /// Adds addresses to those of interest, and takes some away; the cost is that of these few. Whether some were new:
+    /// then the view may tell more, see [`Self::settle`]. Where all ways are told there is nothing to do.
+    pub fn follow(&self, added: &BTreeSet<IpAddr>, removed: &BTreeSet<IpAddr>) -> bool {
+        let more = {
+            let mut wanted = self.shared.wanted();
+            let Wanted { options, added: waiting, fewer, other: _ } = &mut *wanted;
+            let Interest::Only(addresses) = &mut options.interest else { return false };
+            for address in removed {
+                *fewer |= addresses.remove(address);
+            }
+            let new = added.iter().filter(|address| addresses.insert(**address));
+            let before = waiting.len();
+            waiting.extend(new);
+            let more = waiting.len() > before;
+            if more {
+                self.shared.asked.fetch_add(1, Ordering::AcqRel);
+            }
+            more
+        };
+        self.wake();
+        more
+    }
+
+    /// Waits until the view is one that was made after every earlier [`Self::update`] and [`Self::follow`]. `false`: it was not within
     /// `timeout`.
     #[must_use]
     pub fn settle(&self, timeout: Duration) -> bool {
@@ -169,17 +215,15 @@ impl Worker {
         let mut next_read = Instant::now();
         let mut next_view = next_read;
         let mut next_macs = next_read;
+        let mut prune = None;
         self.ask(&mut asker);
         while !shared.stop.load(Ordering::Relaxed) {
             let reads = changed.wants_reading().then_some(next_read);
             let views = changed.view.then_some(next_view);
             let macs = (!changed.macs.is_empty()).then_some(next_macs);
-            self.wait([reads, views, macs, asker.next()].into_iter().flatten().min());
+            self.wait([reads, views, macs, prune, asker.next()].into_iter().flatten().min());
 
-            if self.drain_wakes() {
-                // Somebody waits for it.
-                (changed.view, next_view) = (true, Instant::now());
-            }
+            let woken = self.drain_wakes();
             match self.kernel.drain(&mut buffer, counters) {
                 Ok(more) => changed.add(more),
                 Err(error) => {
@@ -210,9 +254,11 @@ impl Worker {
                 }
             }
             let now = Instant::now();
-            if changed.view && now >= next_view {
-                changed.view = false;
-                self.tell();
+            let is_due = (changed.view && now >= next_view) || prune.is_some_and(|prune| now >= prune);
+            // Somebody who wakes waits for it.
+            if is_due || woken {
+                let lingers = self.tell(mem::take(&mut changed.view) || is_due);
+                prune = lingers.then(|| prune.unwrap_or(now + LINGER));
                 self.ask(&mut asker);
                 next_view = now + pause(now.elapsed());
             }
@@ -271,17 +317,25 @@ impl Worker {
         }
     }
 
-    fn tell(&mut self) {
-        let (options, asked) = {
-            let options = self.shared.options.lock().unwrap_or_else(PoisonError::into_inner);
-            (options.clone(), self.shared.asked.load(Ordering::Acquire))
-        };
-        let composition = compose(&self.kernel.tables, &options);
-        let Composition { view, needed } = composition;
-        self.show(needed);
-        self.send(view);
-        *self.shared.served.lock().unwrap_or_else(PoisonError::into_inner) = asked;
-        self.shared.settled.notify_all();
+    /// Brings the view up to date with what is wanted: made anew, unless it covers that already. Whether it tells ways
+    /// that nobody asks for any more.
+    fn tell(&mut self, anew: bool) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let mut wanted = shared.wanted();
+        let asked = shared.asked.load(Ordering::Acquire);
+        let added = mem::take(&mut wanted.added);
+        let anew = mem::take(&mut wanted.other) || anew;
+        if anew || !covers(&self.views.borrow(), &self.kernel.tables, &added) {
+            wanted.fewer = false;
+            let Composition { view, needed } = compose(&self.kernel.tables, &wanted.options);
+            self.show(needed, wanted.options.interest == Interest::All);
+            self.send(view);
+        }
+        let lingers = wanted.fewer;
+        drop(wanted);
+        *shared.served.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+        shared.settled.notify_all();
+        lingers
     }
 
     /// Tells of new MACs alone, which is quick: packets are lost meanwhile.
@@ -304,9 +358,8 @@ impl Worker {
         }
     }
 
-    /// From now on these are the neighbours that matter.
-    fn show(&mut self, needed: BTreeSet<NeighbourKey>) {
-        let all = self.shared.options.lock().unwrap_or_else(PoisonError::into_inner).interest == Interest::All;
+    /// From now on these are the neighbours that matter, if not all do.
+    fn show(&mut self, needed: BTreeSet<NeighbourKey>, all: bool) {
         self.kernel.shown = if all { Shown::All } else { Shown::Only(needed.clone()) };
         self.needed = needed;
     }

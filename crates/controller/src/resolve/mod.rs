@@ -176,7 +176,7 @@ impl Resolver {
     /// Finds the ways to the endpoints of a VirtualService anew.
     fn locate(&mut self, name: &Arc<ServiceName>, changed: &mut Changed) {
         let Some(resolved) = self.services.get_mut(name) else { return };
-        let mut before = std::mem::take(&mut resolved.located);
+        let mut before = std::mem::replace(&mut resolved.located, Vec::with_capacity(resolved.selection.parts.len()));
         let nothing = Uses::default();
         for part in &resolved.selection.parts {
             let now = locate(part, resolved.field, &self.here);

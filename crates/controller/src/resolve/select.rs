@@ -203,7 +203,9 @@ fn targets(groups: &[TargetGroup], addresses: impl Iterator<Item = IpAddr>) -> V
         target.serving |= found.any(|other| other.serving);
         Some(target)
     };
-    addresses.filter_map(target).collect()
+    let mut targets: Vec<_> = addresses.filter_map(target).collect();
+    targets.shrink_to_fit(); // It stays for as long as the service does.
+    targets
 }
 
 fn no_ready_endpoints(service: &VirtualService, part: &Part) -> Issue {

@@ -10,11 +10,11 @@ use tokio::sync::watch;
 use super::attachments::{Action, Attachments};
 use super::node_side::NodeSide;
 use super::problem_log::SILENCE;
-use super::reconciler::Reconciler;
+use super::reconciler::{NewDestinations, Reconciler};
 use super::report::Reporter;
 use crate::datapath::{Kernel, TunnelTooBig};
 use crate::model::NodeView;
-use crate::netlink::{Interest, Link, Monitor, Peer};
+use crate::netlink::{Link, Monitor, Peer};
 use crate::source::SourceEvent;
 
 /// How long a new view is waited for before services are put in force with the old one.
@@ -141,23 +141,18 @@ impl Agent {
 
     /// Asks the monitor for what services want to know. Whether the view may tell more now.
     fn look_further(&mut self, view: &NodeView, now: Instant) -> bool {
-        let destinations = self.reconciler.new_destinations();
+        let NewDestinations { added, removed } = self.reconciler.new_destinations();
+        let may_tell_more = (!added.is_empty() || !removed.is_empty()) && self.monitor.follow(&added, &removed);
         let near_ends = self.reconciler.needs().far_ends;
         let data_path = self.reconciler.data_path_mut();
         let node_setup = self.node_setup;
         let attach = |near: &Link, peer: &Peer| put_on_far_end(data_path, node_setup, near, peer);
         let far_ends = self.node.tend(&near_ends, view, attach, now);
-        if destinations.is_none() && far_ends.is_none() {
-            return false;
+        match far_ends {
+            Some(far_ends) => self.monitor.update(|options| options.far_ends = far_ends),
+            None if may_tell_more => {}
+            None => return false,
         }
-        self.monitor.update(|options| {
-            if let Some(destinations) = destinations {
-                options.interest = Interest::Only(destinations);
-            }
-            if let Some(far_ends) = far_ends {
-                options.far_ends = far_ends;
-            }
-        });
         if !self.monitor.settle(VIEW_TIMEOUT) {
             tracing::warn!("the kernel's tables change too fast to be read in time; going on with an older view");
         }

@@ -121,10 +121,10 @@ impl<D: DataPath> Reconciler<D> {
         self.resolver.needs()
     }
 
-    /// Addresses that the view must tell the ways to (where tunnels go, and endpoints of this node), where they have
-    /// changed since this was last asked.
-    pub(super) fn new_destinations(&mut self) -> Option<BTreeSet<IpAddr>> {
-        std::mem::take(&mut self.destinations.changed).then(|| self.destinations.users.keys().copied().collect())
+    /// Addresses that the view must tell the ways to (where tunnels go, and endpoints of this node): what has changed
+    /// among them since this was last asked.
+    pub(super) fn new_destinations(&mut self) -> NewDestinations {
+        std::mem::take(&mut self.destinations.new)
     }
 
     /// Puts the desired state in force.
@@ -274,10 +274,19 @@ impl<D: DataPath> Reconciler<D> {
     }
 }
 
+/// What has changed among the addresses that services want ways to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct NewDestinations {
+    /// Wanted now, and not before.
+    pub(super) added: BTreeSet<IpAddr>,
+    /// Wanted before, and not now.
+    pub(super) removed: BTreeSet<IpAddr>,
+}
+
 /// Addresses that services want ways to, by how many want each.
 #[derive(Debug, Default)]
 struct Destinations {
-    changed: bool,
+    new: NewDestinations,
     users: BTreeMap<IpAddr, u32>,
     of: BTreeMap<ServiceName, BTreeSet<IpAddr>>,
 }
@@ -295,7 +304,9 @@ impl Destinations {
         let old = self.of.remove(name).unwrap_or_default();
         for address in new.difference(&old) {
             let users = self.users.entry(*address).or_default();
-            self.changed |= *users == 0;
+            if *users == 0 && !self.new.removed.remove(address) {
+                self.new.added.insert(*address);
+            }
             *users += 1;
         }
         for address in old.difference(&new) {
@@ -303,7 +314,9 @@ impl Destinations {
                 *users -= 1;
                 if *users == 0 {
                     self.users.remove(address);
-                    self.changed = true;
+                    if !self.new.added.remove(address) {
+                        self.new.removed.insert(*address);
+                    }
                 }
             }
         }

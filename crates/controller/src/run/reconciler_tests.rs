@@ -255,13 +255,18 @@ fn a_lost_mac_is_kept_until_the_kernel_has_asked_in_vain() {
 fn the_view_is_asked_for_ways_to_what_services_use_and_no_more() {
     let mut reconciler = reconciler(&capacities());
     round(&mut reconciler, reset(&[service("web", 1, 2), service("zoo", 2, 3)]), Instant::now());
-    let wanted = |last: &[u8]| Some(last.iter().map(|last| IpAddr::from([172, 17, 3, *last])).collect::<BTreeSet<_>>());
-    assert_eq!(reconciler.new_destinations(), wanted(&[1, 2, 3]));
-    assert_eq!(reconciler.new_destinations(), None);
+    let addresses = |last: &[u8]| last.iter().map(|last| IpAddr::from([172, 17, 3, *last])).collect::<BTreeSet<_>>();
+    let change =
+        |added: &[u8], removed: &[u8]| NewDestinations { added: addresses(added), removed: addresses(removed) };
+    assert_eq!(reconciler.new_destinations(), change(&[1, 2, 3], &[]));
+    assert_eq!(reconciler.new_destinations(), change(&[], &[]));
     round(&mut reconciler, put(service("web", 1, 1)), Instant::now());
-    assert_eq!(reconciler.new_destinations(), None, "the other service has them all");
+    assert_eq!(reconciler.new_destinations(), change(&[], &[]), "the other service has them all");
     round(&mut reconciler, delete("zoo"), Instant::now());
-    assert_eq!(reconciler.new_destinations(), wanted(&[1]));
+    assert_eq!(reconciler.new_destinations(), change(&[], &[2, 3]));
     round(&mut reconciler, delete("web"), Instant::now());
-    assert_eq!(reconciler.new_destinations(), wanted(&[]));
+    round(&mut reconciler, put(service("web", 1, 2)), Instant::now());
+    assert_eq!(reconciler.new_destinations(), change(&[2], &[]), "what went and came back has not changed");
+    round(&mut reconciler, delete("web"), Instant::now());
+    assert_eq!(reconciler.new_destinations(), change(&[], &[1, 2]));
 }

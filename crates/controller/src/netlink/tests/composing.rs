@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::model::{Mac, NextHopView, NodeView, Role};
-use crate::netlink::compose::put_macs;
+use crate::netlink::compose::{covers, put_macs};
 use crate::netlink::{
     Address, Interest, InterfaceError, Link, Neighbour, NeighbourState, Route, RouteKind, Rule, Tables, ViewOptions,
     VlanTag, choose_interfaces, compose, default_interface, default_tunnels,
@@ -127,6 +127,24 @@ fn what_is_not_resolved_is_shown_without_mac_and_needed() {
         ["172.17.2.9/32 - - eth0 1500", "172.17.2.0/24 - - eth0 1500", "0.0.0.0/0 172.17.2.1 - eth0 1500"]
     );
     assert_eq!(composition.needed, BTreeSet::from([(2, ip("172.17.2.1")), (2, ip("172.17.2.9"))]));
+}
+
+#[test]
+fn a_view_covers_what_it_would_not_change_for() {
+    let tables = node();
+    let view = view_of(&tables, &["172.17.3.3", "172.17.2.9"]);
+    let covered = |addresses: &[&str]| {
+        let addresses: Vec<_> = addresses.iter().map(|text| ip(text)).collect();
+        let all = [ip("172.17.3.3"), ip("172.17.2.9")].into_iter().chain(addresses.iter().copied());
+        let both = Interest::Only(all.collect());
+        let covered = covers(&view, &tables, &addresses);
+        assert_eq!(covered, compose(&tables, &options(both)).view == view, "{addresses:?}");
+        covered
+    };
+    assert!(covered(&[]));
+    assert!(covered(&["172.17.3.4", "198.51.100.7"]), "the default route is told");
+    assert!(covered(&["172.17.2.9"]));
+    assert!(!covered(&["172.17.3.4", "172.17.2.10"]), "an on-link address is told by itself");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Against the kernel, in namespaces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -235,6 +235,33 @@ fn a_changed_interest_changes_the_view() {
     assert!(view.borrow().next_hops.is_empty());
     monitor.update(|options| options.interest = Interest::Only(["172.17.3.3".parse().unwrap()].into()));
     wait_for("the gateway", || mac_of(&view, "0.0.0.0/0") == mac(GATEWAY_MAC));
+}
+
+#[test]
+fn addresses_come_to_be_of_interest_and_cease_to_be() {
+    let bed = Bed::new();
+    let (monitor, view) = bed.monitor(&[]);
+    let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let nothing = BTreeSet::new();
+    let shown = || view.borrow().next_hops.iter().map(|hop| hop.to.to_string()).collect::<Vec<_>>();
+
+    assert!(monitor.follow(&addresses(&["172.17.3.3"]), &nothing));
+    assert!(monitor.settle(Duration::from_secs(5)), "a view is made soon");
+    assert_eq!(shown(), ["0.0.0.0/0"]);
+    wait_for("the gateway", || mac_of(&view, "0.0.0.0/0") == mac(GATEWAY_MAC));
+    let views = monitor.counters().views.load(Ordering::Relaxed);
+
+    assert!(monitor.follow(&addresses(&["172.17.3.4"]), &addresses(&["172.17.3.3"])));
+    assert!(monitor.settle(Duration::from_secs(5)), "the view tells that way already");
+    assert_eq!(monitor.counters().views.load(Ordering::Relaxed), views, "so it is no other");
+    assert!(!monitor.follow(&addresses(&["172.17.3.4"]), &nothing), "it is followed already");
+
+    assert!(monitor.follow(&addresses(&["172.17.2.9"]), &nothing));
+    assert!(monitor.settle(Duration::from_secs(5)), "a view is made soon");
+    assert_eq!(shown(), ["172.17.2.9/32", "172.17.2.0/24", "0.0.0.0/0"]);
+
+    assert!(!monitor.follow(&nothing, &addresses(&["172.17.2.9", "172.17.3.4"])));
+    wait_for("a view without the ways that nobody wants", || view.borrow().next_hops.is_empty());
 }
 
 #[test]
