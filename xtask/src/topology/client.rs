@@ -10,8 +10,10 @@ use anyhow::{Context, Result};
 use super::netns;
 use crate::interrupt;
 
-/// How long a client waits for anything: an emulated guest under load that also starts agents is slow.
+/// How long a client waits for TCP: an emulated guest under load that also starts agents is slow.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long it waits for a datagram, which may be lost.
+const DATAGRAM_LIMIT: Duration = Duration::from_secs(5);
 
 /// An HTTP reply.
 #[derive(Debug)]
@@ -98,7 +100,7 @@ pub(crate) fn echo(netns: &str, server: SocketAddr, payload: &[u8]) -> Result<Ve
         let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any).context("cannot bind")?;
         socket.connect(server).context("no route")?;
-        socket.set_read_timeout(Some(LIMIT))?;
+        socket.set_read_timeout(Some(DATAGRAM_LIMIT))?;
         socket.send(payload).context("cannot send")?;
         let mut reply = vec![0; 65536];
         let length = socket.recv(&mut reply).context("no reply")?;
