@@ -17,13 +17,21 @@ use crate::abi::Address;
 pub const PROBE_LIMIT: u32 = 32;
 
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 / golden ratio (Knuth, TAOCP 3, 6.4)
+const MIX_ADDRESS: u64 = 0xbf58_476d_1ce4_e5b9; // SplitMix64's first
+
+/// An address in one word, every byte of it in the lower half too: homes come from bits 32 and up of a product, which
+/// the upper bits of a factor do not reach.
+#[inline(always)]
+const fn word(address: Address) -> u64 {
+    let x = address.hi ^ address.lo.rotate_left(29);
+    x ^ (x >> 32)
+}
 
 /// Home slot of an address, before the table's mask.
 #[inline(always)]
 #[must_use]
 pub const fn home_of_address(address: Address) -> u32 {
-    let x = (address.hi ^ address.lo.rotate_left(29)).wrapping_mul(MIX);
-    (x >> 32) as u32
+    (word(address).wrapping_mul(MIX) >> 32) as u32
 }
 
 /// Home slot of a frontend's key bits ([`crate::abi::FrontendSlot::key`]), before the mask.
@@ -37,7 +45,7 @@ pub const fn home_of_frontend(key: u64) -> u32 {
 #[inline(always)]
 #[must_use]
 pub const fn home_of_local(key: u64, address: Address) -> u32 {
-    home_of_frontend(key ^ address.hi ^ address.lo.rotate_left(29))
+    (key.wrapping_mul(MIX).wrapping_add(word(address).wrapping_mul(MIX_ADDRESS)) >> 32) as u32
 }
 
 /// What a search finds in one slot.
