@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod interrupt;
 mod kernels;
 mod live;
@@ -61,6 +62,16 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Send mutated and random packets through the program, for as long as is asked: each must end under one verdict and
+    /// one reason, and nothing malformed may leave
+    Fuzz {
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Repeats the run that printed this seed
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// What `kernels` runs inside a guest
     #[command(hide = true)]
     Guest,
@@ -102,6 +113,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Test { only, scenario, list: false } => test::run(&only, scenario.as_deref()),
         Chore::Kernels { series, update } => kernels::run(&series, update),
         Chore::Bench { args } => bench::run(&args),
+        Chore::Fuzz { seconds, seed } => fuzz::run(seconds, seed),
         Chore::Guest => kernels::guest::run(),
         Chore::Serve { .. } => unreachable!("served above"),
     }

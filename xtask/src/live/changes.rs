@@ -1,6 +1,6 @@
 //! What must hold when the configuration changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::load::Load;
 use super::{ensure, traffic};
 use crate::shell::cmd;
-use crate::topology::layout::{HTTP, Host, VIP4, VIP6};
+use crate::topology::layout::{ECHO, HTTP, Host, VIP4, VIP6};
 use crate::topology::metrics::sums;
 use crate::topology::{Topology, client, netns};
 
@@ -35,10 +35,87 @@ pub(super) fn endpoint_removed(topology: &mut Topology) -> Result<()> {
     })
 }
 
-pub(super) fn bad_manifest(topology: &mut Topology) -> Result<()> {
-    let problems = |topology: &Topology, host| -> Result<f64> {
-        Ok(sums(&topology.metrics(host)?, "guenon_problems", "reason").values().sum())
+/// What a node's agent reports, by reason.
+fn problems(topology: &Topology, host: Host) -> Result<BTreeMap<String, f64>> {
+    let mut problems = sums(&topology.metrics(host)?, "guenon_problems", "reason");
+    problems.retain(|_, count| *count > 0.0);
+    Ok(problems)
+}
+
+/// `guenon status` of a node.
+fn status(topology: &Topology, host: Host) -> Result<String> {
+    topology.guenon(host, "status").arg("--state-dir").arg(topology.state_dir(host)).read()
+}
+
+/// Waits until no node reports a problem.
+fn no_problem_is_left(topology: &Topology) -> Result<()> {
+    for host in Host::NODES {
+        eventually(|| {
+            let left = problems(topology, host)?;
+            ensure(left.is_empty(), || format!("{} still reports {left:?}", host.name()))
+        })?;
+    }
+    Ok(())
+}
+
+pub(super) fn endpoint_without_a_route(topology: &mut Topology) -> Result<()> {
+    const NOWHERE: &str = "198.51.100.99";
+    let t22 = topology.netns(Host::T22);
+    cmd("ip").args(["-n", &t22, "route", "add", "unreachable", NOWHERE]).run()?;
+    let file = topology.manifests().join("web.yaml");
+    let text = std::fs::read_to_string(&file).context("the manifest")?;
+    let endpoint = "  - {address: 172.17.3.3}\n";
+    ensure(text.contains(endpoint), || format!("the manifest has no line {endpoint:?}"))?;
+    replace(&file, &text.replace(endpoint, &format!("{endpoint}  - {{address: {NOWHERE}}}\n")))?;
+    eventually(|| {
+        let found = problems(topology, Host::T22)?;
+        ensure(found.contains_key("NoRoute"), || format!("t22 reports {found:?}, not NoRoute"))
+    })?;
+    let said = status(topology, Host::T22)?;
+    ensure(said.contains(NOWHERE), || format!("status does not name {NOWHERE}:\n{said}"))?;
+    // Its share of flows is dropped under its own reason; all others are served.
+    let netns = topology.netns(Host::Client);
+    let drops = |topology: &Topology| -> Result<f64> {
+        let drops = sums(&topology.metrics(Host::T22)?, "guenon_drops_total", "reason");
+        Ok(drops.get("no_route").copied().unwrap_or(0.0))
     };
+    let before = drops(topology)?;
+    let server = SocketAddr::new(VIP6, HTTP);
+    client::get(&netns, server, "/").context("a service that has no such endpoint")?;
+    netns::inside(&netns, || {
+        // A flow has one endpoint: it takes many flows to meet all of them.
+        for _ in 0..64 {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0").context("cannot bind")?;
+            socket.send_to(b"x", SocketAddr::new(VIP4, ECHO)).context("cannot send")?;
+        }
+        Ok(())
+    })?;
+    eventually(|| ensure(drops(topology)? > before, || "t22 counts no drop under no_route".to_owned()))?;
+    replace(&file, &text)?;
+    no_problem_is_left(topology)?;
+    traffic::answers(topology, VIP4)
+}
+
+pub(super) fn directory_vanishes(topology: &mut Topology) -> Result<()> {
+    let load = Load::start(topology);
+    let (directory, aside) = (topology.manifests(), topology.manifests().with_extension("aside"));
+    std::fs::rename(&directory, &aside).context("cannot move the manifests")?;
+    for host in Host::NODES {
+        eventually(|| {
+            let found = problems(topology, host)?;
+            ensure(found.contains_key("Source"), || format!("{} reports {found:?}, not Source", host.name()))
+        })?;
+        let said = status(topology, host)?;
+        ensure(said.contains("cannot read the directory of manifests"), || {
+            format!("status of {} does not say what is wrong:\n{said}", host.name())
+        })?;
+    }
+    std::fs::rename(&aside, &directory).context("cannot move the manifests back")?;
+    no_problem_is_left(topology)?;
+    load.finish().map(drop).context("while the manifests were away")
+}
+
+pub(super) fn bad_manifest(topology: &mut Topology) -> Result<()> {
     let load = Load::start(topology);
     let bad = topology.manifests().join("bad.yaml");
     // A document that is no YAML, one with a typo and an address that is none, and one that claims somebody's VIP.
@@ -51,19 +128,14 @@ pub(super) fn bad_manifest(topology: &mut Topology) -> Result<()> {
          {unclosed: [\n",
     )?;
     for host in Host::NODES {
-        eventually(|| ensure(problems(topology, host)? > 0.0, || format!("{} reports no problem", host.name())))?;
+        eventually(|| ensure(!problems(topology, host)?.is_empty(), || format!("{} reports no problem", host.name())))?;
     }
     let log = std::fs::read_to_string(topology.log("agent-t22")).context("the agent's log")?;
     for word in ["bad.yaml", "did you mean", "addresses"] {
         ensure(log.contains(word), || format!("the agent's log does not say {word:?} of the bad manifest"))?;
     }
     std::fs::remove_file(&bad).context("the bad manifest")?;
-    for host in Host::NODES {
-        eventually(|| {
-            let left = problems(topology, host)?;
-            ensure(left == 0.0, || format!("{} still reports {left} problems", host.name()))
-        })?;
-    }
+    no_problem_is_left(topology)?;
     load.finish().map(drop).context("while a bad manifest was there")
 }
 

@@ -62,6 +62,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     scenario("an interface that is replaced works again", failures::replaced),
     scenario("an endpoint that is removed gets no new flows", changes::endpoint_removed),
     scenario("a bad manifest is reported and disturbs nothing", changes::bad_manifest),
+    scenario("an endpoint without a route is named, and the others serve", changes::endpoint_without_a_route),
+    scenario("a directory that vanishes leaves what is in force", changes::directory_vanishes),
     everywhere("detach leaves the node as it was", changes::detach),
 ];
 

@@ -1,8 +1,8 @@
 //! Random and mutated packets to a VIP and to the tunnel port: each ends under one verdict and one reason, and nothing
 //! malformed is ever sent.
 //!
-//! `GUENON_FUZZ_SECONDS=N` makes the long run last N seconds, on a seed of its own that it prints
-//! (`GUENON_FUZZ_SEED` repeats one).
+//! `cargo xtask fuzz --seconds N` makes the long run last N seconds, on a seed of its own that it prints (`--seed` repeats
+//! one).
 
 use std::collections::BTreeMap;
 use std::sync::MutexGuard;
@@ -40,7 +40,7 @@ fn a_long_run_if_one_is_asked_for() {
     };
     let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
     let seed = std::env::var("GUENON_FUZZ_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(clock);
-    println!("GUENON_FUZZ_SEED={seed} repeats this run");
+    println!("cargo xtask fuzz --seed {seed} repeats this run");
     let mut run = Run::new(seed);
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut frames = 0_u64;
