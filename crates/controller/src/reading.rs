@@ -165,8 +165,8 @@ impl Ledger {
 
     /// How often this happened.
     #[must_use]
-    pub fn event(&self, event: Event) -> Counter {
-        self.at(event.index())
+    pub fn event(&self, event: Event) -> u64 {
+        self.at(event.index()).packets
     }
 
     /// Packets received less packets with a verdict. 0 in a moment of rest; a few, of either sign, while packets are

@@ -165,7 +165,7 @@ fn totals(reading: &Reading, now: f64, families: &mut Vec<MetricFamily>) {
     }
     let mut events = Family::new(define::EVENTS);
     for (event, name) in Event::ALL {
-        events.add(&[name], total.event(event).packets as f64);
+        events.add(&[name], total.event(event) as f64);
     }
     let mut used = Family::new(define::MAP_USED);
     let mut capacity = Family::new(define::MAP_CAPACITY);

@@ -34,7 +34,7 @@ pub const TRANSMITTED: usize = 2;
 /// XDP_REDIRECT.
 pub const REDIRECTED: usize = 3;
 
-/// What happened to a packet beside its verdict. Counted in addition, never part of the ledger.
+/// What happened to a packet beside its verdict. Counted in addition, never part of the ledger; packets alone, no bytes.
 /// A number is never reused: it is API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
