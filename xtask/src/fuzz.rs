@@ -10,9 +10,9 @@ pub(crate) fn run(seconds: u64, seed: Option<u64>) -> Result<()> {
     setup::building()?;
     progress::step(format_args!("mutated packets for {seconds} s"));
     let test = ["test", "--package", "guenon-controller", "--test", "packets", "--", "mutations::", "--nocapture"];
-    let mut command = build::cargo(&test).env("GUENON_FUZZ_SECONDS", &seconds.to_string());
+    let mut command = build::cargo(&test).env("GUENON_FUZZ_SECONDS", seconds.to_string());
     if let Some(seed) = seed {
-        command = command.env("GUENON_FUZZ_SEED", &seed.to_string());
+        command = command.env("GUENON_FUZZ_SEED", seed.to_string());
     }
     command.show()
 }
