@@ -1,13 +1,26 @@
-//! The API types of Guenon, and nothing else: [`VirtualService`] (`guenon.dev/v1alpha1`).
+//! The API types of Guenon, and nothing else: [`VirtualService`] and [`GuenonNode`] (`guenon.dev/v1alpha1`).
 //!
-//! They are as lenient as JSON: addresses are strings, ports are plain integers. What a value must be is checked
-//! where objects are converted to the domain, so that every mistake gets a message that says what to write instead.
+//! The types are as lenient as JSON: addresses are strings, ports are plain integers. What a value must be is said by the
+//! schema's bounds and its CEL rules, which a server checks at `kubectl apply`, and checked again where objects are converted to the
+//! domain, so that a file gets the same answer.
 #![forbid(unsafe_code)]
 
+pub mod conditions;
+#[expect(clippy::duplicated_attributes, reason = "each printcolumn has arguments of its own")]
+mod node;
+mod rules;
 #[expect(clippy::duplicated_attributes, reason = "each printcolumn has arguments of its own")]
 mod spec;
 mod status;
 
+mod definition;
+
+pub use definition::definitions;
+
+pub use node::{
+    GuenonNode, GuenonNodeSpec, GuenonNodeStatus, NodeCounts, NodeException, NodeInterface, NodeRole, NodeState,
+    NodeSummary, XdpMode,
+};
 pub use spec::VirtualService;
 pub use spec::{BackendKind, BackendRef, Delivery, Endpoint, Port, Protocol, SessionAffinity, VirtualServiceSpec};
 pub use status::{Condition, ConditionStatus, DirectorCounts, EndpointCounts, VirtualServiceStatus};

@@ -2,7 +2,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::VirtualServiceStatus;
+use crate::{VirtualServiceStatus, rules};
 
 /// What is wanted of a VirtualService: the virtual addresses and ports that clients dial, and who answers there.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,14 +54,17 @@ use crate::VirtualServiceStatus;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::spec()))]
 pub struct VirtualServiceSpec {
     /// Virtual IP addresses, 1 to 8, in canonical form: no zone, no IPv4-mapped IPv6.
-    #[schemars(length(min = 1, max = 8), inner(length(min = 2, max = 45)), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(inner(length(min = 2, max = 45)), transform = rules::of_each_address)]
     pub addresses: Vec<String>,
 
     /// Ports that clients dial on every address, 1 to 32.
     #[schemars(length(min = 1, max = 32))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["port", "protocol"]))]
+    #[schemars(extend("x-kubernetes-validations" = rules::ports()))]
     pub ports: Vec<Port>,
 
     /// Services of this namespace whose EndpointSlices answer. Excludes `endpoints`.
@@ -148,7 +151,7 @@ pub enum BackendKind {
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
     /// Address of the endpoint: its identity.
-    #[schemars(length(min = 2, max = 45))]
+    #[schemars(length(min = 2, max = 45), extend("x-kubernetes-validations" = rules::address()))]
     pub address: String,
 
     /// Share of new flows, relative to the other endpoints; 0 drains it.
@@ -158,7 +161,7 @@ pub struct Endpoint {
 
     /// Tunnel address of the endpoint's node, where it is not the endpoint's own address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 2, max = 45))]
+    #[schemars(length(min = 2, max = 45), extend("x-kubernetes-validations" = rules::address()))]
     pub tunnel: Option<String>,
 
     /// How this endpoint receives packets, where it differs from the rest.

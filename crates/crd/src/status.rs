@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 /// What is in force of a VirtualService, written by Guenon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = crate::rules::pending()))]
 pub struct VirtualServiceStatus {
     /// The metadata.generation that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
