@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod crdgen;
 mod demo;
 mod fuzz;
 mod interrupt;
@@ -55,6 +56,12 @@ enum Chore {
         /// Look for newer kernels of each series
         #[arg(long)]
         update: bool,
+    },
+    /// Write the CustomResourceDefinitions in deploy/crds anew
+    Crdgen {
+        /// Only say which differ from what crates/crd says
+        #[arg(long)]
+        check: bool,
     },
     /// Measure the data path, a veth and the control plane: figures, never verdicts
     Bench {
@@ -112,6 +119,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         }
         Chore::Test { only, scenario, list: false } => test::run(&only, scenario.as_deref()),
         Chore::Kernels { series, update } => kernels::run(&series, update),
+        Chore::Crdgen { check } => crdgen::run(check),
         Chore::Bench { args } => bench::run(&args),
         Chore::Fuzz { seconds, seed } => fuzz::run(seconds, seed),
         Chore::Guest => kernels::guest::run(),

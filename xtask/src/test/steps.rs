@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::{licences, purity};
 use crate::setup::{self, packages};
-use crate::{build, demo, kernels, live};
+use crate::{build, crdgen, demo, kernels, live};
 
 /// How many tests went how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +42,11 @@ pub(super) const STEPS: &[Step] = &[
         name: "licences",
         about: "what is linked comes from crates.io under an allowed licence (deny.toml)",
         run: |_| licences::check().map(one),
+    },
+    Step {
+        name: "generated",
+        about: "deploy/crds is what crates/crd says",
+        run: |_| crdgen::run(true).map(one),
     },
     Step {
         name: "clippy",
