@@ -14,6 +14,7 @@ mod fixtures;
 pub mod http;
 pub mod index;
 pub mod kernel_drops;
+pub mod kube;
 pub mod logging;
 pub mod metrics;
 pub mod model;

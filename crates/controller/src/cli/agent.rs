@@ -9,12 +9,14 @@ use crate::datapath::AttachMode;
 use crate::datapath::tables::Capacities;
 use crate::logging::{self, LogFormat};
 use crate::metrics::Detail;
-use crate::run::{self, Config};
+use crate::run::{self, Config, SourceChoice};
 
 const EXAMPLES: &str = "\
 Examples:
   guenon agent --manifests /etc/guenon
       A director and decap node on the interface with the default route.
+  guenon agent --kubeconfig ~/.kube/config --node n1
+      The same with the objects of a cluster.
   guenon agent --manifests /etc/guenon --interface eth0 --interface eth1 --hash-key-file /etc/guenon.key
       Two interfaces; the flow hash has a key of its own (the same file on every director).
   head -c 16 /dev/urandom > /etc/guenon.key
@@ -30,9 +32,14 @@ it finds. `guenon detach` takes it away.";
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Directory of YAML manifests (VirtualService, Service, EndpointSlice, Endpoints, Node), re-read when it changes
+    /// Directory of YAML manifests (VirtualService, Service, EndpointSlice, Endpoints, Node), re-read when it changes.
+    /// Without it objects come from the Kubernetes API
     #[arg(long, env = "GUENON_MANIFESTS", value_name = "DIR")]
-    manifests: PathBuf,
+    manifests: Option<PathBuf>,
+
+    /// How to reach the Kubernetes API. Default: $KUBECONFIG, ~/.kube/config, or the pod's service account
+    #[arg(long, env = "GUENON_KUBECONFIG", value_name = "FILE", conflicts_with = "manifests")]
+    kubeconfig: Option<PathBuf>,
 
     /// Interface to attach to; repeatable. Default: the one with the default route
     #[arg(long, env = "GUENON_INTERFACE", value_name = "NAME", value_delimiter = ',')]
@@ -164,6 +171,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
     // Every field by name: a new flag must be handled here.
     let Args {
         manifests,
+        kubeconfig,
         interface,
         node,
         listen,
@@ -186,7 +194,10 @@ fn config(args: Args) -> anyhow::Result<Config> {
         no_node_setup,
     } = args;
     Ok(Config {
-        manifests,
+        source: match manifests {
+            Some(directory) => SourceChoice::Files(directory),
+            None => SourceChoice::Kubernetes(kubeconfig),
+        },
         interfaces: interface,
         node: match node {
             Some(node) => node,

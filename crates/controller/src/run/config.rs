@@ -9,11 +9,20 @@ use crate::datapath::AttachMode;
 use crate::datapath::tables::Capacities;
 use crate::metrics::Detail;
 
+/// Where objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceChoice {
+    /// This directory of manifests.
+    Files(PathBuf),
+    /// The Kubernetes API, by this kubeconfig; without one as any client of the cluster finds it.
+    Kubernetes(Option<PathBuf>),
+}
+
 /// All that `guenon agent` is told.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Directory of manifests.
-    pub manifests: PathBuf,
+    /// Where objects come from.
+    pub source: SourceChoice,
     /// Interfaces to attach to; empty = the one with the default route.
     pub interfaces: Vec<String>,
     /// The node's name.

@@ -20,10 +20,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-pub use self::config::{Config, hash_key};
+pub use self::config::{Config, SourceChoice, hash_key};
 use self::report::Reporter;
 use crate::files::Manifests;
 use crate::http::{self, Health, Server};
+use crate::kube::{self, Cluster};
 use crate::metrics::AgentMetrics;
 use crate::source::Source;
 
@@ -41,8 +42,15 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
-    let source = Manifests::new(&config.manifests);
-    let ended = runtime.block_on(serve(config, source));
+    let ended = runtime.block_on(async {
+        match config.source.clone() {
+            SourceChoice::Files(directory) => serve(config, Manifests::new(directory)).await,
+            SourceChoice::Kubernetes(kubeconfig) => {
+                let client = kube::connect(kubeconfig.as_deref()).await?;
+                serve(config, Cluster::new(client)).await
+            }
+        }
+    });
     // A scrape that is being served does not keep the process.
     runtime.shutdown_background();
     ended

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::agent::Agent;
 use super::attachments::Attachments;
-use super::config::{Config, hash_key};
+use super::config::{Config, SourceChoice, hash_key};
 use super::node_side::NodeSide;
 use super::reconciler::Reconciler;
 use super::report::Reporter;
@@ -96,7 +96,7 @@ pub(super) fn start(
 
 /// A path that can never be a directory of manifests is a mistake in the command line. One that is not there may come.
 fn check_manifests(config: &Config) -> anyhow::Result<()> {
-    let path = &config.manifests;
+    let SourceChoice::Files(path) = &config.source else { return Ok(()) };
     match fs::metadata(path) {
         Ok(found) if !found.is_dir() => {
             bail!(

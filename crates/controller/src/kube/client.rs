@@ -1,0 +1,53 @@
+//! The connection to the API server.
+
+use std::path::Path;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The file that was named cannot be used.
+    #[error(
+        "cannot use the kubeconfig {file} (--kubeconfig): {error}; name one that `kubectl --kubeconfig {file}` works with"
+    )]
+    Kubeconfig {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// None was named, and none was found.
+    #[error(
+        "cannot find a cluster: {0}; in a pod the service account must be mounted (automountServiceAccountToken), \
+         elsewhere name a kubeconfig with --kubeconfig, or read manifests from files with --manifests"
+    )]
+    Infer(String),
+    /// Certificates or addresses that no connection can be made with.
+    #[error("cannot set up the connection to the cluster: {0}; correct certificates and server in the kubeconfig")]
+    Client(#[source] kube::Error),
+}
+
+/// A client by this kubeconfig; without one by `$KUBECONFIG`, `~/.kube/config`, or as a pod's service account. The server is
+/// not asked yet.
+///
+/// # Errors
+///
+/// [`ConnectError`].
+pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
+    let config = match kubeconfig {
+        Some(file) => {
+            let refused = |error: &dyn std::fmt::Display| ConnectError::Kubeconfig {
+                file: file.display().to_string(),
+                error: error.to_string(),
+            };
+            let read = Kubeconfig::read_from(file).map_err(|error| refused(&error))?;
+            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+                .await
+                .map_err(|error| refused(&error))?
+        }
+        None => Config::infer().await.map_err(|error| ConnectError::Infer(error.to_string()))?,
+    };
+    Client::try_from(config).map_err(ConnectError::Client)
+}

@@ -1,0 +1,230 @@
+//! From what the watches say to what the index is told. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::model::{Object, ObjectKey, Place, Problem, ProblemReason, SliceOrigin};
+use crate::source::SourceEvent;
+
+/// Kinds of objects that are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    VirtualService,
+    Service,
+    EndpointSlice,
+    Endpoints,
+    Node,
+}
+
+impl Kind {
+    const ALL: [Self; 5] = [Self::VirtualService, Self::Service, Self::EndpointSlice, Self::Endpoints, Self::Node];
+
+    fn of(key: &ObjectKey) -> Self {
+        match key {
+            ObjectKey::VirtualService(_) => Self::VirtualService,
+            ObjectKey::Service(_) => Self::Service,
+            ObjectKey::Slice(SliceOrigin::EndpointSlice, _) => Self::EndpointSlice,
+            ObjectKey::Slice(SliceOrigin::Endpoints, _) => Self::Endpoints,
+            ObjectKey::Node(_) => Self::Node,
+        }
+    }
+
+    /// The resource, as `kubectl` calls it.
+    pub(super) const fn resource(self) -> &'static str {
+        match self {
+            Self::VirtualService => "virtualservices.guenon.dev",
+            Self::Service => "services",
+            Self::EndpointSlice => "endpointslices.discovery.k8s.io",
+            Self::Endpoints => "endpoints",
+            Self::Node => "nodes",
+        }
+    }
+}
+
+/// One thing that a watch says of a kind.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum News {
+    /// A list begins: all objects that there are.
+    ListBegins(Kind),
+    /// An object of that list.
+    Listed(Kind, Seen),
+    /// The list is complete.
+    ListEnds(Kind),
+    /// An object is new or has changed.
+    Applied(Kind, Seen),
+    /// An object is gone.
+    Deleted(Kind, ObjectKey),
+    /// The server could not be asked, or has refused; it is asked again.
+    Failed(Kind, String),
+}
+
+/// What an API object came to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Seen {
+    pub(super) key: ObjectKey,
+    /// `None` where it is none of Guenon's business, or cannot be used.
+    pub(super) object: Option<Object>,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// What is known of the cluster's objects: their keys, no more.
+#[derive(Debug, Default)]
+pub(super) struct Gather {
+    kinds: BTreeMap<Kind, Known>,
+    /// Objects that wait until every kind has been listed. `None`: all have.
+    waiting: Waiting,
+    /// What was told last of whatever is wrong.
+    told: BTreeMap<Subject, Vec<Problem>>,
+}
+
+/// What problems are told of, each replacing what was told before.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Watch(Kind),
+    Object(ObjectKey),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Watch(kind) => write!(f, "the watch of {}", kind.resource()),
+            Self::Object(key) => key.fmt(f),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Waiting {
+    For(BTreeMap<ObjectKey, Object>),
+    Nothing,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self::For(BTreeMap::new())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Objects that the index has.
+    keys: BTreeSet<ObjectKey>,
+    /// While a list is read: every object in it.
+    listing: Option<BTreeSet<ObjectKey>>,
+    /// Whether a list was read to its end.
+    listed: bool,
+}
+
+impl Gather {
+    /// What the index is to be told of this.
+    pub(super) fn take(&mut self, news: News) -> Vec<SourceEvent> {
+        let mut events = Vec::new();
+        match news {
+            News::ListBegins(kind) => self.known(kind).listing = Some(BTreeSet::new()),
+            News::Listed(kind, seen) => {
+                if let Some(listing) = &mut self.known(kind).listing {
+                    listing.insert(seen.key.clone());
+                }
+                self.put(kind, seen, &mut events);
+            }
+            News::ListEnds(kind) => {
+                let known = self.known(kind);
+                known.listed = true;
+                let listing = known.listing.take().unwrap_or_default();
+                let gone: Vec<_> = known.keys.difference(&listing).cloned().collect();
+                let unusable = self.told.keys().filter_map(|subject| match subject {
+                    Subject::Object(key) if Kind::of(key) == kind && !listing.contains(key) => Some(key.clone()),
+                    Subject::Object(_) | Subject::Watch(_) => None,
+                });
+                for key in gone.into_iter().chain(unusable.collect::<Vec<_>>()) {
+                    self.delete(kind, &key, &mut events);
+                }
+                self.works(kind, &mut events);
+                self.begin_if_complete(&mut events);
+            }
+            News::Applied(kind, seen) => {
+                self.works(kind, &mut events);
+                self.put(kind, seen, &mut events);
+            }
+            News::Deleted(kind, key) => {
+                self.works(kind, &mut events);
+                self.delete(kind, &key, &mut events);
+            }
+            News::Failed(kind, message) => {
+                let stays = match self.waiting {
+                    Waiting::For(_) => "what is in force stays until all objects are known",
+                    Waiting::Nothing => "the last objects stay in force",
+                };
+                let place = Place { object: kind.resource().to_owned(), ..Place::default() };
+                let message = format!("{message}; {stays}");
+                let problem = Problem { reason: ProblemReason::Source, place, message };
+                self.tell(Subject::Watch(kind), vec![problem], &mut events);
+            }
+        }
+        events
+    }
+
+    fn known(&mut self, kind: Kind) -> &mut Known {
+        self.kinds.entry(kind).or_default()
+    }
+
+    fn put(&mut self, kind: Kind, seen: Seen, events: &mut Vec<SourceEvent>) {
+        let Seen { key, object, problems } = seen;
+        let usable = problems.is_empty();
+        self.tell(Subject::Object(key.clone()), problems, events);
+        match object {
+            Some(object) => {
+                self.known(kind).keys.insert(key.clone());
+                match &mut self.waiting {
+                    Waiting::For(objects) => drop(objects.insert(key, object)),
+                    Waiting::Nothing => events.push(SourceEvent::Apply(object)),
+                }
+            }
+            // None of Guenon's business now, whatever it was before.
+            None if usable => self.delete(kind, &key, events),
+            // What it put in force before stays.
+            None => {}
+        }
+    }
+
+    fn delete(&mut self, kind: Kind, key: &ObjectKey, events: &mut Vec<SourceEvent>) {
+        self.tell(Subject::Object(key.clone()), Vec::new(), events);
+        if !self.known(kind).keys.remove(key) {
+            return;
+        }
+        match &mut self.waiting {
+            Waiting::For(objects) => drop(objects.remove(key)),
+            Waiting::Nothing => events.push(SourceEvent::Delete(key.clone())),
+        }
+    }
+
+    /// The server answers for this kind.
+    fn works(&mut self, kind: Kind, events: &mut Vec<SourceEvent>) {
+        self.tell(Subject::Watch(kind), Vec::new(), events);
+    }
+
+    fn tell(&mut self, subject: Subject, problems: Vec<Problem>, events: &mut Vec<SourceEvent>) {
+        if self.told.get(&subject).map_or(&[][..], Vec::as_slice) == problems {
+            return;
+        }
+        events.push(SourceEvent::Problems { place: subject.to_string(), problems: problems.clone() });
+        if problems.is_empty() {
+            self.told.remove(&subject);
+        } else {
+            self.told.insert(subject, problems);
+        }
+    }
+
+    fn begin_if_complete(&mut self, events: &mut Vec<SourceEvent>) {
+        if !Kind::ALL.iter().all(|kind| self.kinds.get(kind).is_some_and(|known| known.listed)) {
+            return;
+        }
+        if let Waiting::For(objects) = std::mem::replace(&mut self.waiting, Waiting::Nothing) {
+            events.push(SourceEvent::Reset(objects.into_values().collect()));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "gather_tests.rs"]
+mod tests;
