@@ -54,8 +54,10 @@ pub(super) enum News {
     Applied(Kind, Seen),
     /// An object is gone.
     Deleted(Kind, ObjectKey),
-    /// The server could not be asked, or has refused; it is asked again.
+    /// The server has refused; it is asked again.
     Failed(Kind, String),
+    /// The server could not be asked, for whatever kind; it is tried again.
+    Away(String),
 }
 
 /// What an API object came to.
@@ -80,6 +82,7 @@ pub(super) struct Gather {
 /// What problems are told of, each replacing what was told before.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
+    Server,
     Watch(Kind),
     Object(ObjectKey),
 }
@@ -87,6 +90,7 @@ enum Subject {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Server => f.write_str("the Kubernetes API"),
             Self::Watch(kind) => write!(f, "the watch of {}", kind.resource()),
             Self::Object(key) => key.fmt(f),
         }
@@ -134,7 +138,7 @@ impl Gather {
                 let gone: Vec<_> = known.keys.difference(&listing).cloned().collect();
                 let unusable = self.told.keys().filter_map(|subject| match subject {
                     Subject::Object(key) if Kind::of(key) == kind && !listing.contains(key) => Some(key.clone()),
-                    Subject::Object(_) | Subject::Watch(_) => None,
+                    Subject::Object(_) | Subject::Watch(_) | Subject::Server => None,
                 });
                 for key in gone.into_iter().chain(unusable.collect::<Vec<_>>()) {
                     self.delete(kind, &key, &mut events);
@@ -151,15 +155,11 @@ impl Gather {
                 self.delete(kind, &key, &mut events);
             }
             News::Failed(kind, message) => {
-                let stays = match self.waiting {
-                    Waiting::For(_) => "what is in force stays until all objects are known",
-                    Waiting::Nothing => "the last objects stay in force",
-                };
-                let place = Place { object: kind.resource().to_owned(), ..Place::default() };
-                let message = format!("{message}; {stays}");
-                let problem = Problem { reason: ProblemReason::Source, place, message };
-                self.tell(Subject::Watch(kind), vec![problem], &mut events);
+                // It was asked, after all.
+                self.tell(Subject::Server, Vec::new(), &mut events);
+                self.fail(Subject::Watch(kind), kind.resource(), &message, &mut events);
             }
+            News::Away(message) => self.fail(Subject::Server, "the Kubernetes API", &message, &mut events),
         }
         events
     }
@@ -198,8 +198,19 @@ impl Gather {
         }
     }
 
+    fn fail(&mut self, subject: Subject, object: &str, message: &str, events: &mut Vec<SourceEvent>) {
+        let stays = match self.waiting {
+            Waiting::For(_) => "what is in force stays until all objects are known",
+            Waiting::Nothing => "the last objects stay in force",
+        };
+        let place = Place { object: object.to_owned(), ..Place::default() };
+        let problem = Problem { reason: ProblemReason::Source, place, message: format!("{message}; {stays}") };
+        self.tell(subject, vec![problem], events);
+    }
+
     /// The server answers for this kind.
     fn works(&mut self, kind: Kind, events: &mut Vec<SourceEvent>) {
+        self.tell(Subject::Server, Vec::new(), events);
         self.tell(Subject::Watch(kind), Vec::new(), events);
     }
 

@@ -134,6 +134,18 @@ fn a_server_that_fails_is_a_problem_until_it_answers() {
 }
 
 #[test]
+fn a_server_that_is_away_is_one_problem_however_many_watches_say_so() {
+    let mut gather = Gather::default();
+    list(&mut gather, &[]);
+    let away = |gather: &mut Gather| gather.take(News::Away("cannot ask the API server: refused".to_owned()));
+    assert_eq!(away(&mut gather).len(), 1);
+    assert_eq!(away(&mut gather), [], "said once");
+    let mended = SourceEvent::Problems { place: "the Kubernetes API".to_owned(), problems: Vec::new() };
+    assert_eq!(gather.take(News::ListBegins(Kind::Node)), [], "it was asked, and has not answered yet");
+    assert_eq!(gather.take(News::ListEnds(Kind::Node)), [mended]);
+}
+
+#[test]
 fn an_object_deleted_before_all_is_known_is_not_told_of() {
     let mut gather = Gather::default();
     gather.take(News::ListBegins(Kind::VirtualService));

@@ -38,7 +38,7 @@ where
         let event = watching.next().await?;
         Some((event, watching))
     });
-    events.map(move |event| news(kind, event, convert)).boxed()
+    events.filter_map(move |event| std::future::ready(news(kind, event, convert))).boxed()
 }
 
 type Events<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send>>;
@@ -85,15 +85,21 @@ fn is_refusal(error: &watcher::Error) -> bool {
     }
 }
 
-fn news<K: Resource>(kind: Kind, event: watcher::Result<Event<DeserializeGuard<K>>>, convert: Convert<K>) -> News {
-    match event {
+/// `None`: nothing that anybody need know.
+fn news<K: Resource>(
+    kind: Kind,
+    event: watcher::Result<Event<DeserializeGuard<K>>>,
+    convert: Convert<K>,
+) -> Option<News> {
+    let news = match event {
         Ok(Event::Init) => News::ListBegins(kind),
         Ok(Event::InitApply(object)) => News::Listed(kind, seen(kind, object, convert)),
         Ok(Event::InitDone) => News::ListEnds(kind),
         Ok(Event::Apply(object)) => News::Applied(kind, seen(kind, object, convert)),
         Ok(Event::Delete(object)) => News::Deleted(kind, key(kind, metadata(&object))),
-        Err(error) => News::Failed(kind, said(kind, &error)),
-    }
+        Err(error) => return failed(kind, &error),
+    };
+    Some(news)
 }
 
 fn metadata<K: Resource>(object: &DeserializeGuard<K>) -> &ObjectMeta {
@@ -132,28 +138,32 @@ fn key(kind: Kind, metadata: &ObjectMeta) -> ObjectKey {
 }
 
 /// What went wrong, and what to do.
-fn said(kind: Kind, error: &watcher::Error) -> String {
-    let code = match error {
-        watcher::Error::WatchError(status) => Some(status.code),
+fn failed(kind: Kind, error: &watcher::Error) -> Option<News> {
+    // The server has forgotten where the watch was: the list is read anew.
+    const GONE: u16 = 410;
+    let resource = kind.resource();
+    let (code, message) = match error {
+        watcher::Error::WatchError(status) => (status.code, &status.message),
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.code),
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => (status.code, &status.message),
         watcher::Error::InitialListFailed(_)
         | watcher::Error::WatchStartFailed(_)
         | watcher::Error::WatchFailed(_)
-        | watcher::Error::NoResourceVersion => None,
-    };
-    let resource = kind.resource();
-    let cure = match (code, kind) {
-        (Some(403), _) => format!("; allow the verbs list and watch of {resource} (ClusterRole guenon-agent)"),
-        (Some(401), _) => "; the token is not accepted: is the service account still there?".to_owned(),
-        (Some(404), Kind::VirtualService) => {
-            "; its definition is not installed: `kubectl apply -f deploy/crds`".to_owned()
+        | watcher::Error::NoResourceVersion => {
+            let cure =
+                "is the API server up, may this node reach it, and are its certificates those of the kubeconfig?";
+            return Some(News::Away(format!("cannot ask the API server: {}; {cure}", chain(error))));
         }
-        (Some(_), _) => String::new(),
-        (None, _) => "; is the API server up, and may this node reach it?".to_owned(),
     };
-    format!("cannot watch {resource}: {}{cure}", chain(error))
+    let cure = match (code, kind) {
+        (GONE, _) => return None,
+        (401, _) => "the token is not accepted: is the service account still there?".to_owned(),
+        (403, _) => format!("allow the verbs list and watch of {resource}"),
+        (404, Kind::VirtualService) => "its definition is not installed: `kubectl apply -f deploy/crds`".to_owned(),
+        (_, _) => "see the API server's log".to_owned(),
+    };
+    Some(News::Failed(kind, format!("cannot watch {resource}: {message} ({code}); {cure}")))
 }
 
 /// An error with its causes, in one line.
