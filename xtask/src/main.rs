@@ -1,5 +1,6 @@
 //! Every chore of the project: `cargo xtask ...`.
 
+mod apiserver;
 mod bench;
 mod build;
 mod crdgen;

@@ -60,6 +60,12 @@ pub(crate) fn clean() -> Result<()> {
 pub(crate) fn up(plan: Plan) -> Result<Topology> {
     progress::step("laying out client - switch - t22, t33, t33-pod in network namespaces");
     let mut topology = Topology::build(plan)?;
+    start_agents(&mut topology)?;
+    Ok(topology)
+}
+
+/// Both agents, until they are ready.
+pub(crate) fn start_agents(topology: &mut Topology) -> Result<()> {
     progress::step("starting an agent on t22 and one on t33");
     for host in Host::NODES {
         topology.start_agent(host)?;
@@ -67,7 +73,7 @@ pub(crate) fn up(plan: Plan) -> Result<Topology> {
     for host in Host::NODES {
         topology.wait_ready(host)?;
     }
-    Ok(topology)
+    Ok(())
 }
 
 fn what_to_try(topology: &Topology) -> String {

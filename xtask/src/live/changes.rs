@@ -36,19 +36,19 @@ pub(super) fn endpoint_removed(topology: &mut Topology) -> Result<()> {
 }
 
 /// What a node's agent reports, by reason.
-fn problems(topology: &Topology, host: Host) -> Result<BTreeMap<String, f64>> {
+pub(super) fn problems(topology: &Topology, host: Host) -> Result<BTreeMap<String, f64>> {
     let mut problems = sums(&topology.metrics(host)?, "guenon_problems", "reason");
     problems.retain(|_, count| *count > 0.0);
     Ok(problems)
 }
 
 /// `guenon status` of a node.
-fn status(topology: &Topology, host: Host) -> Result<String> {
+pub(super) fn status(topology: &Topology, host: Host) -> Result<String> {
     topology.guenon(host, "status").arg("--state-dir").arg(topology.state_dir(host)).read()
 }
 
 /// Waits until no node reports a problem.
-fn no_problem_is_left(topology: &Topology) -> Result<()> {
+pub(super) fn no_problem_is_left(topology: &Topology) -> Result<()> {
     for host in Host::NODES {
         eventually(|| {
             let left = problems(topology, host)?;
@@ -178,7 +178,7 @@ fn replace(file: &Path, text: &str) -> Result<()> {
 }
 
 /// Tries until it holds.
-fn eventually(holds: impl Fn() -> Result<()>) -> Result<()> {
+pub(super) fn eventually(holds: impl Fn() -> Result<()>) -> Result<()> {
     let begin = Instant::now();
     loop {
         match holds() {

@@ -3,6 +3,7 @@
 
 mod capture;
 mod changes;
+mod cluster;
 mod failures;
 mod ledger;
 mod lessons;
@@ -26,17 +27,24 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// Whether it is run on other kernels too.
     pub(crate) in_guests: bool,
+    /// Whether the agents run when it begins.
+    agents: bool,
     /// Changes the topology before it is built.
     plan: fn(&mut Plan),
     then: fn(&mut Topology) -> Result<()>,
 }
 
 const fn scenario(name: &'static str, then: fn(&mut Topology) -> Result<()>) -> Scenario {
-    Scenario { name, in_guests: false, plan: |_| (), then }
+    Scenario { name, in_guests: false, agents: true, plan: |_| (), then }
 }
 
 const fn everywhere(name: &'static str, then: fn(&mut Topology) -> Result<()>) -> Scenario {
-    Scenario { name, in_guests: true, plan: |_| (), then }
+    Scenario { name, in_guests: true, agents: true, plan: |_| (), then }
+}
+
+/// With an API server, which the scenario starts before the agents.
+const fn cluster(name: &'static str, then: fn(&mut Topology) -> Result<()>) -> Scenario {
+    Scenario { name, in_guests: false, agents: false, plan: |_| (), then }
 }
 
 /// All of them.
@@ -46,6 +54,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "long transfers arrive over an underlay of 1500 bytes (lesson 12)",
         in_guests: true,
+        agents: true,
         plan: |plan| plan.underlay_mtu = 1500,
         then: traffic::long_transfers_over_a_small_underlay,
     },
@@ -64,6 +73,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     scenario("a bad manifest is reported and disturbs nothing", changes::bad_manifest),
     scenario("an endpoint without a route is named, and the others serve", changes::endpoint_without_a_route),
     scenario("a directory that vanishes leaves what is in force", changes::directory_vanishes),
+    cluster("kubectl refuses bad objects and says why", cluster::bad_objects_are_refused),
+    cluster("agents follow the API server", cluster::agents_follow),
+    cluster("an API server that is away changes nothing", cluster::server_away),
+    cluster("rights that are taken away are named", cluster::rights_taken_away),
     everywhere("detach leaves the node as it was", changes::detach),
 ];
 
@@ -100,7 +113,7 @@ impl Scenario {
         let mut plan = Plan::new("live", &ground.guenon, &ground.manifests);
         (self.plan)(&mut plan);
         progress::note(self.name);
-        let mut topology = demo::up(plan)?;
+        let mut topology = if self.agents { demo::up(plan)? } else { Topology::build(plan)? };
         let verdict = (self.then)(&mut topology).and_then(|()| ledger::balanced(&topology));
         let verdict = verdict.with_context(|| {
             let logs: Vec<String> = Host::NODES

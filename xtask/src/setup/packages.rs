@@ -43,6 +43,8 @@ pub(crate) const READERS: &[Need] = &[
 ];
 /// A router that marks congestion, for tests.
 pub(crate) const MARKING: &[Need] = &[program("nft", "nftables")];
+/// Keys of an API server.
+pub(crate) const API: &[Need] = &[program("openssl", "openssl")];
 /// For other kernels in QEMU.
 pub(crate) const KERNELS: &[Need] = &[
     program("qemu-system-x86_64", "qemu-system-x86"),

@@ -15,17 +15,23 @@ use crate::shell::{Cmd, cmd};
 const READY_LIMIT: Duration = Duration::from_secs(180);
 
 impl Topology {
-    /// Starts the agent of a node. Directors are told, so that no Node manifest is needed.
+    /// Starts the agent of a node. With manifests directors are told, so that no Node is needed.
     pub(crate) fn start_agent(&mut self, host: Host) -> Result<()> {
-        let mut command = self
-            .guenon(host, "agent")
-            .arg("--state-dir")
-            .arg(self.state_dir(host))
-            .args(["--interface", "eth0", "--node", host.name(), "--listen", METRICS])
-            .arg("--manifests")
-            .arg(self.manifests());
-        for director in addresses(Host::T22) {
-            command = command.args(["--director", &director.to_string()]);
+        let mut command = self.guenon(host, "agent").arg("--state-dir").arg(self.state_dir(host)).args([
+            "--interface",
+            "eth0",
+            "--node",
+            host.name(),
+            "--listen",
+            METRICS,
+        ]);
+        if let Some(kubeconfig) = &self.plan.kubeconfig {
+            command = command.arg("--kubeconfig").arg(kubeconfig);
+        } else {
+            command = command.arg("--manifests").arg(self.manifests());
+            for director in addresses(Host::T22) {
+                command = command.args(["--director", &director.to_string()]);
+            }
         }
         let agent = self.start(command, &format!("agent-{}", host.name()))?;
         self.agents.insert(host, agent);

@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) guenon: PathBuf,
     /// The manifests that agents read; copied, so that a test may change its own.
     pub(crate) manifests: PathBuf,
+    /// Where agents find a cluster, whose objects they then follow in place of the manifests.
+    pub(crate) kubeconfig: Option<PathBuf>,
 }
 
 impl Plan {
@@ -53,6 +55,7 @@ impl Plan {
             cards: Vec::new(),
             guenon: guenon.to_owned(),
             manifests: manifests.to_owned(),
+            kubeconfig: None,
         }
     }
 }

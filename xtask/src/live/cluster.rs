@@ -1,0 +1,192 @@
+//! Agents that follow a real API server.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result};
+
+use super::changes::{eventually, no_problem_is_left, problems, status};
+use super::load::Load;
+use super::{ensure, traffic};
+use crate::apiserver::{ApiServer, User};
+use crate::demo;
+use crate::topology::layout::{HTTP, Host, VIP4, VIP6, addresses};
+use crate::topology::{Topology, client};
+
+/// An API server that holds the nodes and the demo's VirtualServices, and agents that follow it.
+fn up(topology: &mut Topology) -> Result<ApiServer> {
+    let server = ApiServer::start(topology)?;
+    for host in Host::NODES {
+        let addresses: Vec<String> =
+            addresses(host).map(|address| format!("{{\"type\":\"InternalIP\",\"address\":\"{address}\"}}")).collect();
+        let patch = format!("{{\"status\":{{\"addresses\":[{}]}}}}", addresses.join(","));
+        server.apply(&format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {}}}\n", host.name()))?;
+        let node = ["patch", "node", host.name(), "--subresource=status", "--type=merge", "-p", &patch];
+        server.kubectl(&node).run()?;
+    }
+    let manifests = topology.manifests().join("web.yaml");
+    server.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: demo}\n")?;
+    server.apply(&std::fs::read_to_string(&manifests).context("the demo's manifests")?)?;
+    topology.plan.kubeconfig = Some(server.kubeconfig(User::Agent));
+    demo::start_agents(topology)?;
+    Ok(server)
+}
+
+/// Waits until these hosts, and no others, answer on a VIP.
+fn answers(topology: &Topology, vip: IpAddr, hosts: &[Host]) -> Result<()> {
+    let netns = topology.netns(Host::Client);
+    let wanted: BTreeSet<String> = hosts.iter().map(|host| host.name().to_owned()).collect();
+    eventually(|| {
+        let names =
+            traffic::heard(|| Ok(client::get(&netns, SocketAddr::new(vip, HTTP), "/")?.text().trim().to_owned()))?;
+        ensure(names == wanted, || format!("{names:?} answered, not {wanted:?}"))
+    })
+}
+
+pub(super) fn bad_objects_are_refused(topology: &mut Topology) -> Result<()> {
+    let server = ApiServer::start(topology)?;
+    let object = |spec: &str| {
+        format!("apiVersion: guenon.dev/v1alpha1\nkind: VirtualService\nmetadata: {{name: bad}}\nspec: {{{spec}}}\n")
+    };
+    const PORTS: &str = "ports: [{port: 80}]";
+    const ENDPOINTS: &str = "endpoints: [{address: 10.0.0.7}]";
+    let vip = |address: &str| object(&format!("addresses: [\"{address}\"], {PORTS}, {ENDPOINTS}"));
+    let with = |rest: &str| object(&format!("addresses: [203.0.113.10], {rest}"));
+    for (object, message) in [
+        (vip("nowhere"), "must be an IPv4 or IPv6 address"),
+        (vip("2001:DB8::10"), "must be in canonical form"),
+        (vip("127.0.0.1"), "must be a unicast address"),
+        (vip("::ffff:203.0.113.10"), "must be an IPv4 or IPv6 address"),
+        (object(&format!("addresses: [], {PORTS}, {ENDPOINTS}")), "should have at least 1 items"),
+        (with(PORTS), "set exactly one of backendRefs and endpoints"),
+        (
+            with(&format!("{PORTS}, {ENDPOINTS}, backendRefs: [{{name: web}}]")),
+            "set exactly one of backendRefs and endpoints",
+        ),
+        (with(&format!("ports: [], {ENDPOINTS}")), "should have at least 1 items"),
+        (with(&format!("ports: [{{port: 0}}], {ENDPOINTS}")), "should be greater than or equal to 1"),
+        (with(&format!("ports: [{{port: 65536}}], {ENDPOINTS}")), "should be less than or equal to 65535"),
+        (with(&format!("ports: [{{port: 80, protocol: SCTP}}], {ENDPOINTS}")), "supported values: \"TCP\", \"UDP\""),
+        (with(&format!("ports: [{{port: 80}}, {{port: 80}}], {ENDPOINTS}")), "Duplicate value"),
+        (
+            with(&format!("ports: [{{port: 80, name: a}}, {{port: 81, name: a}}], {ENDPOINTS}")),
+            "port names must be unique",
+        ),
+        (
+            with(&format!("{PORTS}, endpoints: [{{address: 10.0.0.7, weight: 1001}}]")),
+            "should be less than or equal to 1000",
+        ),
+        (with(&format!("{PORTS}, endpoints: [{{address: 10.0.0.7, tunnel: fe80::1}}]")), "must be a unicast address"),
+        (
+            with(&format!("{PORTS}, {ENDPOINTS}, delivery: Magic")),
+            "supported values: \"Auto\", \"Local\", \"Veth\", \"Nat\"",
+        ),
+        (with(&format!("{PORTS}, {ENDPOINTS}, adresses: [x]")), "unknown field \"spec.adresses\""),
+    ] {
+        let said = server.try_apply(&object)?;
+        ensure(!said.status.success(), || format!("accepted:\n{object}"))?;
+        ensure(said.stderr.contains(message), || {
+            format!("{object}\nwas refused, but not with {message:?}: {}", said.stderr)
+        })?;
+    }
+    server.apply(&with(&format!("{PORTS}, {ENDPOINTS}")))?;
+    let columns = server.kubectl(&["get", "gvs"]).read()?;
+    let header: Vec<&str> = columns.lines().next().unwrap_or_default().split_whitespace().collect();
+    let wanted = ["NAME", "VIPS", "PORTS", "ENDPOINTS", "DIRECTORS", "READY", "ACCEPTED", "PROGRAMMED", "AGE"];
+    ensure(header == wanted, || format!("kubectl get gvs says {columns}"))?;
+    let ready = "jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}";
+    let reason = server.kubectl(&["get", "gvs", "bad", "-o", ready]).read()?;
+    ensure(reason == "Pending", || format!("a new object's Ready says {reason:?}"))?;
+    let explained = server.kubectl(&["explain", "gvs.spec.sessionAffinity"]).read()?;
+    ensure(explained.contains("client"), || format!("kubectl explain says {explained}"))
+}
+
+pub(super) fn agents_follow(topology: &mut Topology) -> Result<()> {
+    let server = up(topology)?;
+    traffic::everybody_answers(topology)?;
+
+    let fewer = "{\"spec\":{\"endpoints\":[{\"address\":\"172.17.2.2\"}]}}";
+    server.kubectl(&["-n", "demo", "patch", "gvs", "web", "--type=merge", "-p", fewer]).run()?;
+    answers(topology, VIP4, &[Host::T22])?;
+
+    // The same VIP in front of a Service without a selector.
+    server.kubectl(&["-n", "demo", "delete", "gvs", "web"]).run()?;
+    let slice = |t22: bool, t33: bool| {
+        format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{namespace: demo, name: backend-1, labels: {{kubernetes.io/service-name: backend}}}}\n\
+             addressType: IPv4\nports: [{{name: http, port: {HTTP}}}]\nendpoints:\n\
+             - {{addresses: [172.17.2.2], nodeName: t22, conditions: {{ready: {t22}}}}}\n\
+             - {{addresses: [172.17.3.3], nodeName: t33, conditions: {{ready: {t33}}}}}\n"
+        )
+    };
+    server.apply(&format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{namespace: demo, name: backend}}\n\
+         spec: {{ports: [{{name: http, port: {HTTP}}}]}}\n---\n{}---\n\
+         apiVersion: guenon.dev/v1alpha1\nkind: VirtualService\nmetadata: {{namespace: demo, name: web}}\n\
+         spec: {{addresses: [\"{VIP4}\"], ports: [{{port: {HTTP}}}], backendRefs: [{{name: backend}}]}}\n",
+        slice(true, true)
+    ))?;
+    answers(topology, VIP4, &[Host::T22, Host::T33])?;
+    server.apply(&slice(false, true))?;
+    answers(topology, VIP4, &[Host::T33])?;
+    server.apply(&slice(true, true))?;
+    answers(topology, VIP4, &[Host::T22, Host::T33])?;
+    traffic::answers(topology, VIP6)
+}
+
+pub(super) fn server_away(topology: &mut Topology) -> Result<()> {
+    let mut server = up(topology)?;
+    let load = Load::start(topology);
+    server.stop()?;
+    for host in Host::NODES {
+        eventually(|| {
+            let found = problems(topology, host)?;
+            ensure(found.contains_key("Source"), || format!("{} reports {found:?}, not Source", host.name()))
+        })?;
+        let said = status(topology, host)?;
+        ensure(said.contains("cannot ask the API server"), || format!("status of {}:\n{said}", host.name()))?;
+    }
+    server.restart(topology)?;
+    let fewer = "{\"spec\":{\"endpoints\":[{\"address\":\"2001:db8:2::2\"}]}}";
+    server.kubectl(&["-n", "demo", "patch", "gvs", "web-v6", "--type=merge", "-p", fewer]).run()?;
+    no_problem_is_left_for_long(topology)?;
+    answers(topology, VIP6, &[Host::T22])?;
+    load.finish().map(drop).context("while the API server was away")
+}
+
+/// Agents wait longer and longer before they ask again: half a minute at most.
+fn no_problem_is_left_for_long(topology: &Topology) -> Result<()> {
+    let mut last = Ok(());
+    for _ in 0..6 {
+        last = no_problem_is_left(topology);
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+pub(super) fn rights_taken_away(topology: &mut Topology) -> Result<()> {
+    let mut server = up(topology)?;
+    server.allow(false)?;
+    // A watch that is open stays open; the next one is refused.
+    server.stop()?;
+    server.restart(topology)?;
+    for host in Host::NODES {
+        let mut last = Ok(());
+        for _ in 0..6 {
+            last = eventually(|| {
+                let said = status(topology, host)?;
+                ensure(said.contains("allow the verbs list and watch of nodes"), || format!("status says:\n{said}"))
+            });
+            if last.is_ok() {
+                break;
+            }
+        }
+        last?;
+    }
+    traffic::everybody_answers(topology)?;
+    server.allow(true)?;
+    no_problem_is_left_for_long(topology)
+}
