@@ -148,11 +148,12 @@ pub(super) fn server_away(topology: &mut Topology) -> Result<()> {
         ensure(said.contains("cannot ask the API server"), || format!("status of {}:\n{said}", host.name()))?;
     }
     server.restart(topology)?;
+    load.finish().context("while the API server was away")?;
+    // What changes before agents ask again is not missed.
     let fewer = "{\"spec\":{\"endpoints\":[{\"address\":\"2001:db8:2::2\"}]}}";
     server.kubectl(&["-n", "demo", "patch", "gvs", "web-v6", "--type=merge", "-p", fewer]).run()?;
     no_problem_is_left_for_long(topology)?;
-    answers(topology, VIP6, &[Host::T22])?;
-    load.finish().map(drop).context("while the API server was away")
+    answers(topology, VIP6, &[Host::T22])
 }
 
 /// Agents wait longer and longer before they ask again: half a minute at most.
