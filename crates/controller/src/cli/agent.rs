@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::ValueEnum;
 
-use super::options::{Pins, StateDir};
+use super::options::{Pins, StateDir, Sysctls};
 use crate::datapath::AttachMode;
 use crate::datapath::tables::Capacities;
 use crate::logging::{self, LogFormat};
@@ -58,6 +58,9 @@ pub(super) struct Args {
 
     #[command(flatten)]
     state: StateDir,
+
+    #[command(flatten)]
+    sysctls: Sysctls,
 
     /// File with the key of the flow hash: 16 bytes, or 32 hex digits; the same on every director
     ///
@@ -177,6 +180,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
         listen,
         pins: Pins { pin_dir },
         state: StateDir { state_dir },
+        sysctls: Sysctls { sysctl_dir },
         hash_key_file,
         director,
         tunnel_address,
@@ -206,6 +210,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
         listen,
         pin_dir,
         state_dir,
+        sysctl_dir,
         hash_key_file,
         directors: director.into_iter().collect(),
         tunnel_addresses: tunnel_address,

@@ -1,6 +1,6 @@
 use anyhow::{Context as _, bail};
 
-use super::options::{Pins, StateDir};
+use super::options::{Pins, StateDir, Sysctls};
 use crate::agent_report::AgentReport;
 use crate::datapath::{Detached, detach_all};
 use crate::node::{NodeKeeper, Permission};
@@ -25,10 +25,13 @@ pub(super) struct Args {
 
     #[command(flatten)]
     state: StateDir,
+
+    #[command(flatten)]
+    sysctls: Sysctls,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let Args { pins: Pins { pin_dir }, state: StateDir { state_dir } } = args;
+    let Args { pins: Pins { pin_dir }, state: StateDir { state_dir }, sysctls: Sysctls { sysctl_dir } } = args;
     // The data path first: no packet may be delivered to an address that is gone.
     let Detached { interfaces, maps } = detach_all(&pin_dir, &state_dir)?;
     for interface in &interfaces {
@@ -41,7 +44,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         println!("removed {maps} maps from {}", pin_dir.display());
     }
 
-    let mut keeper = NodeKeeper::open(&state_dir, Permission::Change)?;
+    let mut keeper = NodeKeeper::open(&state_dir, Permission::Change, &sysctl_dir)?;
     let (addresses, sysctls) = (keeper.record().addresses.len(), keeper.record().sysctls.len());
     let problems = keeper.restore();
     if addresses + sysctls > 0 {

@@ -10,6 +10,14 @@ pub(super) struct Pins {
     pub(super) pin_dir: PathBuf,
 }
 
+/// Where the node's network is set up.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Sysctls {
+    /// Directory of the node's network sysctls. In a pod /proc/sys/net is read-only: the node's is mounted elsewhere
+    #[arg(long, env = "GUENON_SYSCTL_DIR", value_name = "DIR", default_value = "/proc/sys/net")]
+    pub(super) sysctl_dir: PathBuf,
+}
+
 /// Where the agent keeps what must outlive it but not a reboot.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct StateDir {

@@ -14,8 +14,6 @@ use crate::netlink::{Connection, NetlinkError};
 
 /// Index of the loopback in every network namespace.
 const LOOPBACK: u32 = 1;
-/// Where sysctls are.
-const SYSCTLS: &str = "/proc/sys/net";
 
 /// Whether the agent may change the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,16 +66,13 @@ enum StepError {
 }
 
 impl NodeKeeper {
-    /// Reads what earlier agents have set on this node.
+    /// Reads what earlier agents have set on this node, whose network sysctls are beneath `sysctls` (`/proc/sys/net`,
+    /// or where it can be written in a pod).
     ///
     /// # Errors
     ///
     /// [`NodeError`].
-    pub fn open(state_dir: &Path, permission: Permission) -> Result<Self, NodeError> {
-        Self::with_sysctls(state_dir, permission, Path::new(SYSCTLS))
-    }
-
-    pub(super) fn with_sysctls(state_dir: &Path, permission: Permission, root: &Path) -> Result<Self, NodeError> {
+    pub fn open(state_dir: &Path, permission: Permission, sysctls: &Path) -> Result<Self, NodeError> {
         let path = state_dir.join(FILE);
         let mut record = Record::load(state_dir).map_err(|error| NodeError::Record { path, error })?;
         let namespace = namespace_cookie();
@@ -87,7 +82,7 @@ impl NodeKeeper {
             }
             record = Record { namespace, ..Record::default() };
         }
-        let (state_dir, sysctls) = (state_dir.to_owned(), Sysctls::new(root));
+        let (state_dir, sysctls) = (state_dir.to_owned(), Sysctls::new(sysctls));
         Ok(Self { state_dir, permission, sysctls, connection: Connection::open()?, record })
     }
 

@@ -33,6 +33,8 @@ pub struct Config {
     pub pin_dir: PathBuf,
     /// What must be undone later.
     pub state_dir: PathBuf,
+    /// The node's network sysctls.
+    pub sysctl_dir: PathBuf,
     /// The flow hash's key; `None` = the published default.
     pub hash_key_file: Option<PathBuf>,
     /// Directors beside every Node's InternalIPs.

@@ -48,7 +48,7 @@ pub(super) fn start(
         )
     })?;
     let permission = if config.node_setup { Permission::Change } else { Permission::Tell };
-    let keeper = NodeKeeper::open(&config.state_dir, permission)?;
+    let keeper = NodeKeeper::open(&config.state_dir, permission, &config.sysctl_dir)?;
 
     let data_path = Kernel::open(Options {
         pin_dir: config.pin_dir.clone(),

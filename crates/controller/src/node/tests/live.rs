@@ -22,6 +22,8 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+const SYSCTLS: &str = "/proc/sys/net";
+
 /// All that a keeper may change in a namespace: every number under conf/, and every address.
 fn picture(net: &Net) -> (BTreeMap<String, String>, Vec<String>) {
     net.inside(|| {
@@ -100,11 +102,11 @@ impl Bed {
     }
 
     fn sysctl(&self, path: &str, value: i64) {
-        self.node.inside(|| fs::write(Path::new("/proc/sys/net").join(path), value.to_string()).unwrap());
+        self.node.inside(|| fs::write(Path::new(SYSCTLS).join(path), value.to_string()).unwrap());
     }
 
     fn value(&self, path: &str) -> i64 {
-        self.node.inside(|| fs::read_to_string(Path::new("/proc/sys/net").join(path)).unwrap().trim().parse().unwrap())
+        self.node.inside(|| fs::read_to_string(Path::new(SYSCTLS).join(path)).unwrap().trim().parse().unwrap())
     }
 
     fn keeper<T: Send>(&self, work: impl FnOnce(&mut NodeKeeper) -> T + Send) -> T {
@@ -112,7 +114,7 @@ impl Bed {
     }
 
     fn with<T: Send>(&self, permission: Permission, work: impl FnOnce(&mut NodeKeeper) -> T + Send) -> T {
-        self.node.inside(|| work(&mut NodeKeeper::open(self.state.path(), permission).unwrap()))
+        self.node.inside(|| work(&mut NodeKeeper::open(self.state.path(), permission, Path::new(SYSCTLS)).unwrap()))
     }
 
     /// Whether one of so many datagrams from this address of the pod reaches the client.
@@ -223,7 +225,8 @@ fn a_record_of_another_namespace_means_nothing_here() {
     bed.keeper(|keeper| keeper.apply(&everything("eth0", "veth7")));
     let other = Net::new();
     let before = picture(&other);
-    let problems = other.inside(|| NodeKeeper::open(bed.state.path(), Permission::Change).unwrap().restore());
+    let problems =
+        other.inside(|| NodeKeeper::open(bed.state.path(), Permission::Change, Path::new(SYSCTLS)).unwrap().restore());
     assert_eq!(problems, []);
     assert_eq!(picture(&other), before);
 }
@@ -271,7 +274,7 @@ fn a_sysctl_that_may_not_be_written_is_told_with_its_cure_and_not_recorded() {
     fs::create_dir_all(&device).unwrap();
     symlink("/sys/class/net/lo/ifindex", device.join("rp_filter")).unwrap();
     let problems = bed.node.inside(|| {
-        let mut keeper = NodeKeeper::with_sysctls(bed.state.path(), Permission::Change, root.path()).unwrap();
+        let mut keeper = NodeKeeper::open(bed.state.path(), Permission::Change, root.path()).unwrap();
         keeper.apply(&setup(&[], [Wish::LooseReversePath("eth0".into())]))
     });
     let [problem] = problems.as_slice() else { panic!("one problem, not {problems:?}") };
@@ -285,7 +288,8 @@ fn a_sysctl_that_may_not_be_written_is_told_with_its_cure_and_not_recorded() {
 fn a_record_that_cannot_be_read_stops_everything_but_says_what_to_do() {
     let bed = Bed::new();
     fs::write(bed.state.path().join(FILE), "{").unwrap();
-    let error = bed.node.inside(|| NodeKeeper::open(bed.state.path(), Permission::Change).unwrap_err());
+    let error =
+        bed.node.inside(|| NodeKeeper::open(bed.state.path(), Permission::Change, Path::new(SYSCTLS)).unwrap_err());
     assert!(error.to_string().contains("node.json") && error.to_string().contains("move it away"), "{error}");
 }
 
