@@ -6,6 +6,7 @@ mod build;
 mod crdgen;
 mod demo;
 mod fuzz;
+mod image;
 mod interrupt;
 mod kernels;
 mod live;
@@ -28,7 +29,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Chore {
     /// Install or build what this machine lacks
-    Setup,
+    Setup {
+        /// Only what a build of the workspace needs
+        #[arg(long)]
+        build: bool,
+    },
     /// Director, decap node and endpoints in network namespaces, with real agents and traffic
     Demo {
         /// Leave it up and say what to try
@@ -57,6 +62,15 @@ enum Chore {
         /// Look for newer kernels of each series
         #[arg(long)]
         update: bool,
+    },
+    /// Make the image, as an OCI archive: one static binary
+    Image {
+        /// What it is called
+        #[arg(long, value_name = "REGISTRY/NAME:TAG", default_value = concat!("localhost/guenon:", env!("CARGO_PKG_VERSION")))]
+        name: String,
+        /// The file to write; target/guenon-image.tar unless it is named
+        #[arg(long, value_name = "FILE")]
+        out: Option<std::path::PathBuf>,
     },
     /// Write the CustomResourceDefinitions in deploy/crds anew
     Crdgen {
@@ -111,7 +125,8 @@ fn run(chore: Chore) -> anyhow::Result<()> {
     }
     interrupt::install()?;
     match chore {
-        Chore::Setup => setup::everything(),
+        Chore::Setup { build: false } => setup::everything(),
+        Chore::Setup { build: true } => setup::building(),
         Chore::Demo { clean: true, .. } => demo::clean(),
         Chore::Demo { keep, clean: false } => demo::run(keep),
         Chore::Test { list: true, .. } => {
@@ -120,6 +135,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         }
         Chore::Test { only, scenario, list: false } => test::run(&only, scenario.as_deref()),
         Chore::Kernels { series, update } => kernels::run(&series, update),
+        Chore::Image { name, out } => image::run(&name, out.as_deref()),
         Chore::Crdgen { check } => crdgen::run(check),
         Chore::Bench { args } => bench::run(&args),
         Chore::Fuzz { seconds, seed } => fuzz::run(seconds, seed),
