@@ -73,7 +73,7 @@ pub fn tx_checksum(device: &str) -> Result<bool, OffloadError> {
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     // SAFETY: the socket is open; `request` holds a terminated name and points to `value`, which has the shape
     // that ETHTOOL_GTXCSUM writes and outlives the call.
-    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as libc::Ioctl, &raw mut request) };
     if answer < 0 {
         return Err(refused(io::Error::last_os_error()));
     }
