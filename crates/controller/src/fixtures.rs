@@ -1,5 +1,6 @@
 //! Builders of domain objects for tests.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::model::{
@@ -23,6 +24,7 @@ pub(crate) fn virtual_service(name: &str) -> VirtualServiceBuilder {
         place: Place { object: format!("VirtualService {name}"), ..Place::default() },
         name,
         created: 0,
+        generation: 0,
         addresses: Vec::new(),
         ports: Vec::new(),
         backends: Backends::Given(Vec::new()),
@@ -184,7 +186,12 @@ impl From<SliceBuilder> for Object {
 
 /// A Node with its InternalIPs.
 pub(crate) fn node(name: &str, internal_ips: &[&str]) -> Object {
-    Object::Node(Node { name: name.to_owned(), internal_ips: internal_ips.iter().map(|text| ip(text)).collect() })
+    Object::Node(Node {
+        name: name.to_owned(),
+        internal_ips: internal_ips.iter().map(|text| ip(text)).collect(),
+        labels: BTreeMap::new(),
+        ready: true,
+    })
 }
 
 /// The view of a node that is director and decap, with `eth0` (index 2) of these addresses.

@@ -14,12 +14,10 @@ use axum::routing::get;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use tokio::net::TcpListener;
 
-use crate::metrics::AgentMetrics;
-
 /// A loop that has not turned for so long hangs; it turns at least at every heartbeat.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 
-/// Whether the agent is ready, and whether its loop turns.
+/// Whether the process is ready, and whether its loop turns.
 #[derive(Clone, Debug)]
 pub struct Health(Arc<Inner>);
 
@@ -54,6 +52,12 @@ impl Health {
         self.0.turned_at.store(Arc::new(Instant::now()));
     }
 
+    /// Whether the loop turns.
+    #[must_use]
+    pub fn turns(&self) -> bool {
+        self.hangs(Instant::now()).is_none()
+    }
+
     /// Since when the loop hangs, if it does.
     fn hangs(&self, now: Instant) -> Option<Duration> {
         Some(now.saturating_duration_since(**self.0.turned_at.load())).filter(|since| *since > HANGS_AFTER)
@@ -65,8 +69,8 @@ impl Health {
 pub struct Server {
     /// Where metrics are registered.
     pub registry: Registry,
-    /// What is refreshed before a scrape.
-    pub metrics: AgentMetrics,
+    /// Refreshes what is read at a scrape.
+    pub refresh: Arc<dyn Fn() + Send + Sync>,
     /// What `/healthz` and `/readyz` tell.
     pub health: Health,
 }
@@ -99,7 +103,7 @@ pub async fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> 
 async fn metrics(State(server): State<Server>) -> Response {
     // Reading the maps takes system calls by the thousand with much detail: off the reactor's threads.
     let text = tokio::task::spawn_blocking(move || {
-        server.metrics.refresh();
+        (server.refresh)();
         let mut text = Vec::new();
         TextEncoder::new().encode(&server.registry.gather(), &mut text).map(|()| text)
     })
@@ -117,7 +121,7 @@ async fn healthz(State(server): State<Server>) -> Response {
     match server.health.hangs(Instant::now()) {
         None => "ok\n".into_response(),
         Some(since) => {
-            let text = format!("the agent's loop has not turned for {} s\n", since.as_secs());
+            let text = format!("the loop has not turned for {} s\n", since.as_secs());
             (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
         }
     }
@@ -137,6 +141,7 @@ mod tests {
     use std::io::{Read as _, Write as _};
 
     use super::*;
+    use crate::metrics::AgentMetrics;
 
     async fn get(address: SocketAddr, path: &'static str) -> String {
         let ask = move || {
@@ -156,7 +161,10 @@ mod tests {
         let health = Health::waiting_for("the first revision is not in force");
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let server = tokio::spawn(serve(listener, Server { registry, metrics, health: health.clone() }));
+        let server = tokio::spawn(serve(
+            listener,
+            Server { registry, refresh: Arc::new(move || metrics.refresh()), health: health.clone() },
+        ));
 
         let answer = get(address, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");

@@ -27,4 +27,5 @@ pub mod resolve;
 pub mod run;
 pub mod simulate;
 pub mod source;
+pub mod status;
 pub mod table;

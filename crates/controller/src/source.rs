@@ -13,6 +13,8 @@ pub enum SourceEvent {
     Delete(ObjectKey),
     /// These are all objects there are; whatever else was known is gone.
     Reset(Vec<Object>),
+    /// All changes of VirtualServices up to this metadata.resourceVersion have been told.
+    Reached(u64),
     /// All that is wrong at one place (a file, or the whole source), replacing what was said of it before; empty = mended.
     Problems {
         /// The place: a file's path, or the source's name.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use guenon_controller::files::Manifests;
 use guenon_controller::index::Index;
-use guenon_controller::model::{LocalDelivery, NodeView, Path as Way, ServiceName, ServiceState};
+use guenon_controller::model::{LocalDelivery, NodeView, Path as Way, Policy, ServiceName, ServiceState};
 use guenon_controller::resolve::{ResolveOptions, Resolver};
 use guenon_controller::source::SourceEvent;
 use guenon_ebpf::hash::{DEFAULT_KEY, Schedule};
@@ -26,7 +26,8 @@ fn index(directory: &Path) -> Index {
 
 fn resolved(mut index: Index, view: &str) -> (Resolver, Index) {
     let view: NodeView = serde_yaml_ng::from_str(view).expect("a view");
-    let options = ResolveOptions { schedule: Schedule::new(DEFAULT_KEY), directors: BTreeSet::new() };
+    let options =
+        ResolveOptions { schedule: Schedule::new(DEFAULT_KEY), directors: BTreeSet::new(), policy: Policy::default() };
     let mut resolver = Resolver::new(options);
     resolver.resolve(&mut index, &view, &BTreeMap::new());
     (resolver, index)

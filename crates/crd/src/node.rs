@@ -177,6 +177,9 @@ pub struct NodeCounts {
     /// Problems that the agent reports.
     #[serde(default)]
     pub problems: i32,
+    /// VirtualServices that are not in force here as they should be: those of `exceptions`, and those that did not fit.
+    #[serde(default)]
+    pub exceptions: i32,
 }
 
 /// A VirtualService that is not in force on a node as it should be.

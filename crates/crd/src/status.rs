@@ -10,6 +10,12 @@ pub struct VirtualServiceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
+    /// The metadata.resourceVersion at which observedGeneration was seen first: directors that are past it have it in
+    /// force, unless they say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub observed_version: Option<String>,
+
     /// Accepted, ResolvedRefs, Programmed, Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]

@@ -1,15 +1,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::ValueEnum;
 
-use super::options::{Pins, StateDir, Sysctls};
+use super::options::{Log, Pins, Policy, StateDir, Sysctls, host_name};
 use crate::datapath::AttachMode;
 use crate::datapath::tables::Capacities;
-use crate::logging::{self, LogFormat};
 use crate::metrics::Detail;
-use crate::run::{self, Config, SourceChoice};
+use crate::run::{self, Config, KeyChoice, SourceChoice};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,7 +39,7 @@ pub(super) struct Args {
     #[arg(long, env = "GUENON_KUBECONFIG", value_name = "FILE", conflicts_with = "manifests")]
     kubeconfig: Option<PathBuf>,
 
-    /// Interface to attach to; repeatable. Default: the one with the default route
+    /// Interface to attach to, by name or pattern (`*`, `?`); repeatable. Default: the one with the default route
     #[arg(long, env = "GUENON_INTERFACE", value_name = "NAME", value_delimiter = ',')]
     interface: Vec<String>,
 
@@ -69,7 +67,18 @@ pub(super) struct Args {
     #[arg(long, env = "GUENON_HASH_KEY_FILE", value_name = "FILE")]
     hash_key_file: Option<PathBuf>,
 
-    /// Address of a director that may send tunnel packets here, beside every Node's; repeatable
+    /// Secret with the key of the flow hash: 16 bytes under `key`, in the namespace that Guenon runs in
+    #[arg(long, env = "GUENON_HASH_KEY_SECRET", value_name = "NAME", conflicts_with_all = ["hash_key_file", "manifests"])]
+    hash_key_secret: Option<String>,
+
+    /// Namespace that Guenon runs in. Default: the pod's, or that of the kubeconfig
+    #[arg(long, env = "GUENON_NAMESPACE", value_name = "NAME", conflicts_with = "manifests")]
+    namespace: Option<String>,
+
+    #[command(flatten)]
+    policy: Policy,
+
+    /// Address of a director that may send tunnel packets here, beside those of the cluster; repeatable
     #[arg(long, env = "GUENON_DIRECTOR", value_name = "ADDR", value_delimiter = ',')]
     director: Vec<IpAddr>,
 
@@ -90,13 +99,8 @@ pub(super) struct Args {
     #[arg(long, env = "GUENON_XDP_MODE", value_name = "MODE", default_value = "auto")]
     xdp_mode: ModeArg,
 
-    /// Format of the log on standard error
-    #[arg(long, env = "GUENON_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
-    log_format: FormatArg,
-
-    /// Least level that is logged: error, warn, info, debug, trace, or a filter such as `info,guenon_controller=debug`
-    #[arg(long, env = "GUENON_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
-    log_level: String,
+    #[command(flatten)]
+    log: Log,
 
     /// How detailed metrics are: per node, also per service and frontend, or also per endpoint
     #[arg(long, env = "GUENON_METRICS_DETAIL", value_name = "DETAIL", default_value = "node")]
@@ -143,14 +147,6 @@ enum ModeArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum FormatArg {
-    /// For people
-    Text,
-    /// One JSON object a line
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 enum DetailArg {
     /// Interfaces, verdicts, reasons
     Node,
@@ -161,11 +157,7 @@ enum DetailArg {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let format = match args.log_format {
-        FormatArg::Text => LogFormat::Text,
-        FormatArg::Json => LogFormat::Json,
-    };
-    logging::start(format, &args.log_level)?;
+    args.log.start()?;
     run::run(config(args)?)
 }
 
@@ -182,13 +174,15 @@ fn config(args: Args) -> anyhow::Result<Config> {
         state: StateDir { state_dir },
         sysctls: Sysctls { sysctl_dir },
         hash_key_file,
+        hash_key_secret,
+        namespace,
         director,
+        policy,
         tunnel_address,
         gue_port,
         netns_dir,
         xdp_mode,
-        log_format: _,
-        log_level: _,
+        log: _,
         metrics_detail,
         max_services,
         max_frontends,
@@ -211,7 +205,13 @@ fn config(args: Args) -> anyhow::Result<Config> {
         pin_dir,
         state_dir,
         sysctl_dir,
-        hash_key_file,
+        hash_key: match (hash_key_file, hash_key_secret) {
+            (Some(file), _) => KeyChoice::File(file),
+            (None, Some(secret)) => KeyChoice::Secret(secret),
+            (None, None) => KeyChoice::Published,
+        },
+        namespace,
+        policy: policy.of(),
         directors: director.into_iter().collect(),
         tunnel_addresses: tunnel_address,
         gue_port,
@@ -235,11 +235,4 @@ fn config(args: Args) -> anyhow::Result<Config> {
         },
         node_setup: !no_node_setup,
     })
-}
-
-fn host_name() -> anyhow::Result<String> {
-    const FILE: &str = "/proc/sys/kernel/hostname";
-    let name = std::fs::read_to_string(FILE)
-        .with_context(|| format!("cannot read the host name from {FILE}; give the node's name with --node NAME"))?;
-    Ok(name.trim().to_owned())
 }

@@ -1,9 +1,7 @@
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use super::options::{Pins, StateDir, Sysctls};
-use crate::agent_report::AgentReport;
-use crate::datapath::{Detached, detach_all};
-use crate::node::{NodeKeeper, Permission};
+use crate::run::{TakenOff, detach};
 
 const EXAMPLES: &str = "\
 Example:
@@ -32,8 +30,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let Args { pins: Pins { pin_dir }, state: StateDir { state_dir }, sysctls: Sysctls { sysctl_dir } } = args;
-    // The data path first: no packet may be delivered to an address that is gone.
-    let Detached { interfaces, maps } = detach_all(&pin_dir, &state_dir)?;
+    let TakenOff { interfaces, maps, addresses, sysctls, problems } = detach(&pin_dir, &state_dir, &sysctl_dir)?;
     for interface in &interfaces {
         match interface.strip_prefix("far-") {
             Some(near) => println!("detached from the far end of {near}"),
@@ -43,18 +40,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     if maps > 0 {
         println!("removed {maps} maps from {}", pin_dir.display());
     }
-
-    let mut keeper = NodeKeeper::open(&state_dir, Permission::Change, &sysctl_dir)?;
-    let (addresses, sysctls) = (keeper.record().addresses.len(), keeper.record().sysctls.len());
-    let problems = keeper.restore();
     if addresses + sysctls > 0 {
         println!("removed {addresses} addresses from the loopback, restored {sysctls} sysctls");
     }
-    AgentReport::remove(&state_dir)
-        .with_context(|| format!("cannot remove the status file in {}", state_dir.display()))?;
     if !problems.is_empty() {
-        let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        bail!("not everything could be given back:\n  {}", all.join("\n  "));
+        bail!("not everything could be given back:\n  {}", problems.join("\n  "));
     }
     if interfaces.is_empty() && maps == 0 && addresses + sysctls == 0 {
         println!("nothing to do: no data path at {}", pin_dir.display());

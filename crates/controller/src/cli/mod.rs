@@ -1,12 +1,14 @@
 //! The command line: one file per subcommand, each a set of flags and what it does with them.
 
 mod agent;
+mod controller;
 mod detach;
 mod options;
 mod pass;
 mod reference;
 mod simulate;
 mod status;
+mod uninstall;
 mod view;
 
 use std::process::ExitCode;
@@ -25,11 +27,13 @@ Replies go straight to the client. Every packet is counted under one verdict, ev
 const EXAMPLES: &str = "\
 Try:
   guenon agent --manifests /etc/guenon     reconcile the manifests of a directory into this node's data path
+  guenon controller                        the cluster's one writer of status, elected among replicas
   guenon status                            is it working, and if not, why and what to do
   guenon status drops                      what was dropped, the cause and the cure
   guenon view                              what this node knows of itself (routes, neighbours, MTUs), as YAML
   guenon simulate ...                      what becomes of captured packets, by the real program, touching no interface
   guenon detach                            take the data path away and leave the node as it was
+  guenon uninstall                         the same on every node of a cluster
 
 Every flag can be set by an environment variable (in brackets in each command's help): --pin-dir by GUENON_PIN_DIR, \
 and so on.";
@@ -46,10 +50,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Agent(Box<agent::Args>),
+    Controller(controller::Args),
     Status(status::Args),
     Simulate(simulate::Args),
     View(view::Args),
     Detach(detach::Args),
+    Uninstall(uninstall::Args),
     #[command(hide = true)]
     Pass(pass::Args),
     #[command(hide = true)]
@@ -69,10 +75,12 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Agent(args) => agent::run(*args),
+        Command::Controller(args) => controller::run(args),
         Command::Status(args) => status::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::View(args) => view::run(args),
         Command::Detach(args) => detach::run(args),
+        Command::Uninstall(args) => uninstall::run(args),
         Command::Pass(args) => pass::run(args),
         Command::Reference(args) => reference::run(args),
     };
@@ -103,10 +111,13 @@ mod tests {
         command().debug_assert();
     }
 
-    #[test]
-    fn every_flag_of_the_agent_has_an_environment_variable_of_its_name() {
+    #[rstest::rstest]
+    #[case("agent")]
+    #[case("controller")]
+    #[case("uninstall")]
+    fn every_flag_of_a_daemon_has_an_environment_variable_of_its_name(#[case] name: &str) {
         let command = command();
-        let agent = command.find_subcommand("agent").expect("the agent's subcommand");
+        let agent = command.find_subcommand(name).expect("the subcommand");
         for argument in agent.get_arguments().filter(|argument| argument.get_long().is_some_and(|long| long != "help"))
         {
             let long = argument.get_long().expect("a long flag");

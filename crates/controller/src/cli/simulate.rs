@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use guenon_ebpf::abi::{ROLE_DECAP, ROLE_DIRECTOR};
 use guenon_ebpf::hash::Schedule;
 
+use super::options::Policy;
 use super::status::format::{Style, Tone, count, number, plain, table, text};
 use crate::model::{NodeView, Role};
 use crate::run;
@@ -71,6 +72,9 @@ pub(super) struct Args {
     #[arg(long, env = "GUENON_DIRECTOR", value_name = "ADDR", value_delimiter = ',')]
     director: Vec<IpAddr>,
 
+    #[command(flatten)]
+    policy: Policy,
+
     /// UDP destination port of GUE
     #[arg(long, env = "GUENON_GUE_PORT", value_name = "PORT", default_value_t = guenon_ebpf::abi::GUE_PORT,
           value_parser = clap::value_parser!(u16).range(1..))]
@@ -94,8 +98,19 @@ enum Format {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let Args { manifests, view: view_file, input, output, interface, hash_key_file, director, gue_port, format, hex } =
-        args;
+    let Args {
+        manifests,
+        view: view_file,
+        input,
+        output,
+        interface,
+        hash_key_file,
+        director,
+        policy,
+        gue_port,
+        format,
+        hex,
+    } = args;
     let view = read_view(&view_file)?;
     let interface = incoming(&view, &view_file, interface.as_deref())?;
     ensure!(
@@ -107,9 +122,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     if hash_key_file.is_none() {
         eprintln!("guenon: no --hash-key-file: rows are picked by the published default key");
     }
-    let key = run::hash_key(hash_key_file.as_deref())?;
+    let key = run::hash_key(hash_key_file.as_deref())?.0;
     let directors = BTreeSet::from_iter(director);
-    let Desired { state, problems } = desired(&manifests, &view, Schedule::new(key), directors)?;
+    let Desired { state, problems } = desired(&manifests, &view, Schedule::new(key), directors, policy.of())?;
     for problem in &problems {
         eprintln!("guenon: {problem}");
     }

@@ -4,7 +4,7 @@ use super::address::{self, Form};
 use super::{Converted, Report};
 use crate::model::{Node, Object, Place};
 
-/// A Node: its name and InternalIPs.
+/// A Node: its name, InternalIPs and labels, and whether it is ready.
 ///
 /// # Errors
 ///
@@ -21,5 +21,8 @@ pub fn node(object: &v1::Node, place: &Place) -> Converted {
         let field = format!("status.addresses[{i}].address");
         internal_ips.extend(address::parse(&address.address, Form::Any, &field, &mut report));
     }
-    report.end(Some(Object::Node(Node { name, internal_ips })))
+    let labels = object.metadata.labels.clone().unwrap_or_default();
+    let mut conditions = object.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.find(|condition| condition.type_ == "Ready").is_none_or(|ready| ready.status == "True");
+    report.end(Some(Object::Node(Node { name, internal_ips, labels, ready })))
 }

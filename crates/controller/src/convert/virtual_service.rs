@@ -45,6 +45,7 @@ pub fn virtual_service(object: &crd::VirtualService, place: &Place) -> Converted
     let converted = VirtualService {
         name,
         created,
+        generation: object.metadata.generation.unwrap_or_default(),
         addresses,
         ports,
         backends,

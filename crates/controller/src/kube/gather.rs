@@ -67,6 +67,8 @@ pub(super) struct Seen {
     /// `None` where it is none of Guenon's business, or cannot be used.
     pub(super) object: Option<Object>,
     pub(super) problems: Vec<Problem>,
+    /// Its metadata.resourceVersion.
+    pub(super) version: u64,
 }
 
 /// What is known of the cluster's objects: their keys, no more.
@@ -77,6 +79,9 @@ pub(super) struct Gather {
     waiting: Waiting,
     /// What was told last of whatever is wrong.
     told: BTreeMap<Subject, Vec<Problem>>,
+    /// The newest version of a VirtualService, and the one told of.
+    newest: u64,
+    reached: u64,
 }
 
 /// What problems are told of, each replacing what was told before.
@@ -164,12 +169,25 @@ impl Gather {
         events
     }
 
+    /// The version of VirtualServices up to which all has been told, where that is news.
+    pub(super) fn reached(&mut self) -> Option<u64> {
+        let listing = self.kinds.get(&Kind::VirtualService).is_none_or(|known| known.listing.is_some());
+        if listing || matches!(self.waiting, Waiting::For(_)) || self.newest <= self.reached {
+            return None;
+        }
+        self.reached = self.newest;
+        Some(self.newest)
+    }
+
     fn known(&mut self, kind: Kind) -> &mut Known {
         self.kinds.entry(kind).or_default()
     }
 
     fn put(&mut self, kind: Kind, seen: Seen, events: &mut Vec<SourceEvent>) {
-        let Seen { key, object, problems } = seen;
+        let Seen { key, object, problems, version } = seen;
+        if kind == Kind::VirtualService {
+            self.newest = self.newest.max(version);
+        }
         let usable = problems.is_empty();
         self.tell(Subject::Object(key.clone()), problems, events);
         match object {

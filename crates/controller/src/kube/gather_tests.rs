@@ -6,7 +6,7 @@ const KINDS: [Kind; 5] = Kind::ALL;
 
 fn seen(object: impl Into<Object>) -> Seen {
     let object = object.into();
-    Seen { key: object.key(), object: Some(object), problems: Vec::new() }
+    Seen { key: object.key(), object: Some(object), problems: Vec::new(), version: 1 }
 }
 
 fn web() -> Object {
@@ -15,7 +15,7 @@ fn web() -> Object {
 
 fn unusable(message: &str) -> Seen {
     let problem = Problem { reason: ProblemReason::Invalid, place: Place::default(), message: message.to_owned() };
-    Seen { key: web().key(), object: None, problems: vec![problem] }
+    Seen { key: web().key(), object: None, problems: vec![problem], version: 1 }
 }
 
 /// Every kind is listed, with these objects of its own.
@@ -114,7 +114,7 @@ fn an_object_that_is_no_longer_of_interest_is_deleted() {
     let mut gather = Gather::default();
     let zoo = service("shop/zoo", &[("http", 80)]);
     list(&mut gather, &[(Kind::Service, zoo.clone())]);
-    let none = Seen { key: zoo.key(), object: None, problems: Vec::new() };
+    let none = Seen { key: zoo.key(), object: None, problems: Vec::new(), version: 1 };
     assert_eq!(gather.take(News::Applied(Kind::Service, none)), [SourceEvent::Delete(zoo.key())]);
 }
 
@@ -156,4 +156,23 @@ fn an_object_deleted_before_all_is_known_is_not_told_of() {
         gather.take(News::ListEnds(*kind));
     }
     assert_eq!(gather.take(News::ListEnds(Kind::Node)), [SourceEvent::Reset(Vec::new())]);
+}
+
+#[test]
+fn what_is_reached_is_told_once_all_before_it_is() {
+    let mut gather = Gather::default();
+    gather.take(News::ListBegins(Kind::VirtualService));
+    gather.take(News::Listed(Kind::VirtualService, Seen { version: 7, ..seen(web()) }));
+    assert_eq!(gather.reached(), None, "the list goes on");
+    gather.take(News::ListEnds(Kind::VirtualService));
+    assert_eq!(gather.reached(), None, "other kinds are not known");
+    for kind in &KINDS[1..] {
+        gather.take(News::ListBegins(*kind));
+        gather.take(News::ListEnds(*kind));
+    }
+    assert_eq!((gather.reached(), gather.reached()), (Some(7), None));
+    gather.take(News::Applied(Kind::Service, Seen { version: 9, ..seen(service("shop/zoo", &[("http", 80)])) }));
+    assert_eq!(gather.reached(), None, "of VirtualServices alone");
+    gather.take(News::Applied(Kind::VirtualService, Seen { version: 8, ..unusable("no") }));
+    assert_eq!(gather.reached(), Some(8), "an object that cannot be used is past, too");
 }

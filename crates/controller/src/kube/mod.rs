@@ -11,7 +11,14 @@
 //! - A server that is away, or that refuses, changes nothing: what is in force stays, and it is said since when.
 
 mod client;
+mod conditions;
+mod follow;
 mod gather;
+mod hash_key;
+mod heartbeat;
+mod node_report;
+mod reports;
+mod uninstall;
 mod watch;
 
 use futures::StreamExt as _;
@@ -22,7 +29,14 @@ use kube::Client;
 use tokio::sync::mpsc::Sender;
 
 pub use self::client::{ConnectError, connect};
+pub(crate) use self::conditions::{carry_times, condition, now};
 use self::gather::{Gather, Kind, News};
+pub use self::hash_key::{HashKeyError, HashKeySecret};
+pub use self::heartbeat::{LOST_AFTER, lease_of, node_of};
+pub use self::node_report::{NodeReporter, wanted_state};
+pub(crate) use self::reports::{Learnt, Record, Telling, Writer, learn};
+pub use self::uninstall::{Outcome as NodeOutcome, detach_all as detach_nodes};
+pub(crate) use self::watch::chain;
 use self::watch::{Watch, watch};
 use crate::convert;
 use crate::source::{Source, SourceEvent};
@@ -71,7 +85,8 @@ impl Source for Cluster {
                     None => anyhow::bail!("the watches of the Kubernetes API ended"),
                 },
             };
-            let events: Vec<SourceEvent> = news.into_iter().flat_map(|news| gather.take(news)).collect();
+            let mut events: Vec<SourceEvent> = news.into_iter().flat_map(|news| gather.take(news)).collect();
+            events.extend(gather.reached().map(SourceEvent::Reached));
             if !events.is_empty() && batches.send(events).await.is_err() {
                 return Ok(());
             }

@@ -112,6 +112,7 @@ fn metadata<K: Resource>(object: &DeserializeGuard<K>) -> &ObjectMeta {
 fn seen<K: Resource>(kind: Kind, object: DeserializeGuard<K>, convert: Convert<K>) -> Seen {
     let key = key(kind, metadata(&object));
     let place = Place { object: key.to_string(), ..Place::default() };
+    let version = version(metadata(&object));
     let converted = match object.0 {
         Ok(object) => convert(&object, &place),
         Err(invalid) => {
@@ -120,9 +121,14 @@ fn seen<K: Resource>(kind: Kind, object: DeserializeGuard<K>, convert: Convert<K
         }
     };
     match converted {
-        Ok(object) => Seen { key, object, problems: Vec::new() },
-        Err(problems) => Seen { key, object: None, problems },
+        Ok(object) => Seen { key, object, problems: Vec::new(), version },
+        Err(problems) => Seen { key, object: None, problems, version },
     }
+}
+
+/// A resourceVersion: Kubernetes promises that they can be compared as numbers (KEP-5504). 0: none.
+pub(super) fn version(metadata: &ObjectMeta) -> u64 {
+    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 fn key(kind: Kind, metadata: &ObjectMeta) -> ObjectKey {
@@ -167,7 +173,7 @@ fn failed(kind: Kind, error: &watcher::Error) -> Option<News> {
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntGaugeVec, Opts, Registry};
 
 use super::definition::{self as define, Definition};
-use crate::model::{Problem, ProblemReason};
+use crate::model::{HashKey, Problem, ProblemReason};
 use crate::netlink::MonitorCounters;
 
 /// Metrics that the agent sets.
@@ -18,10 +18,17 @@ pub struct AgentMetrics {
     problems: IntGaugeVec,
     source_timestamp: GaugeVec,
     source_up: IntGaugeVec,
+    hash_key: IntGaugeVec,
     neighbours_asked: IntCounter,
     netlink_events: IntCounter,
     netlink_resyncs: IntCounter,
     netlink_errors: IntCounter,
+    process: Process,
+}
+
+/// What every process says of itself.
+#[derive(Clone)]
+pub(super) struct Process {
     resident_memory: Gauge,
     own_memory: Gauge,
 }
@@ -46,12 +53,12 @@ impl AgentMetrics {
             problems: IntGaugeVec::new(options(define::PROBLEMS), define::PROBLEMS.labels)?,
             source_timestamp: GaugeVec::new(options(define::SOURCE_TIMESTAMP), define::SOURCE_TIMESTAMP.labels)?,
             source_up: IntGaugeVec::new(options(define::SOURCE_UP), define::SOURCE_UP.labels)?,
+            hash_key: IntGaugeVec::new(options(define::HASH_KEY_INFO), define::HASH_KEY_INFO.labels)?,
             neighbours_asked: IntCounter::with_opts(options(define::NEIGHBOURS_ASKED))?,
             netlink_events: IntCounter::with_opts(options(define::NETLINK_EVENTS))?,
             netlink_resyncs: IntCounter::with_opts(options(define::NETLINK_RESYNCS))?,
             netlink_errors: IntCounter::with_opts(options(define::NETLINK_ERRORS))?,
-            resident_memory: Gauge::with_opts(options(define::RESIDENT_MEMORY))?,
-            own_memory: Gauge::with_opts(options(define::OWN_MEMORY))?,
+            process: Process::register(registry)?,
         };
         registry.register(Box::new(metrics.reconcile_duration.clone()))?;
         for counter in [
@@ -67,17 +74,7 @@ impl AgentMetrics {
         registry.register(Box::new(metrics.problems.clone()))?;
         registry.register(Box::new(metrics.source_timestamp.clone()))?;
         registry.register(Box::new(metrics.source_up.clone()))?;
-        registry.register(Box::new(metrics.resident_memory.clone()))?;
-        registry.register(Box::new(metrics.own_memory.clone()))?;
-
-        let start = Gauge::with_opts(options(define::START_TIME))?;
-        start.set(epoch_seconds());
-        registry.register(Box::new(start))?;
-        let build = IntGaugeVec::new(options(define::BUILD_INFO), define::BUILD_INFO.labels)?;
-        let abi = guenon_ebpf::abi::ABI_VERSION.to_string();
-        build.with_label_values(&[env!("CARGO_PKG_VERSION"), abi.as_str()]).set(1);
-        registry.register(Box::new(build))?;
-
+        registry.register(Box::new(metrics.hash_key.clone()))?;
         metrics.source_up.with_label_values(&[source]).set(0);
         metrics.set_problems([]);
         Ok(metrics)
@@ -108,6 +105,12 @@ impl AgentMetrics {
         self.source_timestamp.with_label_values(&[source]).set(epoch_seconds());
     }
 
+    /// This key is in force.
+    pub fn has_hash_key(&self, key: &HashKey) {
+        self.hash_key.reset();
+        self.hash_key.with_label_values(&[key.fingerprint()]).set(1);
+    }
+
     /// Whether the source can be read.
     pub fn source_is_up(&self, source: &str, up: bool) {
         self.source_up.with_label_values(&[source]).set(i64::from(up));
@@ -128,6 +131,31 @@ impl AgentMetrics {
 
     /// Reads what the process itself uses; before a scrape.
     pub fn refresh(&self) {
+        self.process.refresh();
+    }
+}
+
+impl Process {
+    /// Makes its metrics and registers them, start and build among them.
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let process = Self {
+            resident_memory: Gauge::with_opts(options(define::RESIDENT_MEMORY))?,
+            own_memory: Gauge::with_opts(options(define::OWN_MEMORY))?,
+        };
+        registry.register(Box::new(process.resident_memory.clone()))?;
+        registry.register(Box::new(process.own_memory.clone()))?;
+        let start = Gauge::with_opts(options(define::START_TIME))?;
+        start.set(epoch_seconds());
+        registry.register(Box::new(start))?;
+        let build = IntGaugeVec::new(options(define::BUILD_INFO), define::BUILD_INFO.labels)?;
+        let abi = guenon_ebpf::abi::ABI_VERSION.to_string();
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), abi.as_str()]).set(1);
+        registry.register(Box::new(build))?;
+        Ok(process)
+    }
+
+    /// Reads what the process itself uses.
+    pub(super) fn refresh(&self) {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         for (gauge, field) in [(&self.resident_memory, "VmRSS:"), (&self.own_memory, "RssAnon:")] {
             if let Some(bytes) = bytes_of(&status, field) {
@@ -137,11 +165,11 @@ impl AgentMetrics {
     }
 }
 
-fn options(definition: Definition) -> Opts {
+pub(super) fn options(definition: Definition) -> Opts {
     Opts::new(definition.name, definition.help)
 }
 
-fn epoch_seconds() -> f64 {
+pub(super) fn epoch_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 

@@ -62,17 +62,20 @@ pub struct Definition {
 }
 
 macro_rules! metrics {
-    ($($constant:ident = $name:literal, $kind:ident, [$($label:literal),*], $detail:ident, $help:literal;)+) => {
+    ($(#[$about:meta])* $list:ident: $($constant:ident = $name:literal, $kind:ident, [$($label:literal),*], $detail:ident, $help:literal;)+) => {
         $(#[doc = $help] pub(super) const $constant: Definition = Definition {
             name: $name, kind: Kind::$kind, labels: &[$($label),*], detail: Detail::$detail, help: $help,
         };)+
 
-        /// Every metric, in the order of the reference.
-        pub const ALL: &[Definition] = &[$($constant,)+];
+        $(#[$about])* pub const $list: &[Definition] = &[$($constant,)+];
     };
 }
 
 metrics! {
+    /// Metrics of `guenon agent`, in the order of the reference.
+    ALL:
+    HASH_KEY_INFO = "guenon_hash_key_info", Gauge, ["fingerprint"], Node,
+        "1, with what tells the hash key in force from others: directors that differ send flows to different endpoints.";
     RECEIVED_PACKETS = "guenon_received_packets_total", Counter, ["interface", "cpu"], Node,
         "Packets that the program saw, counted on entry; each also counts under exactly one verdict.";
     RECEIVED_BYTES = "guenon_received_bytes_total", Counter, ["interface", "cpu"], Node,
@@ -149,6 +152,21 @@ metrics! {
         "Memory of the agent's own in RAM: without the maps, and without what is read from files.";
 }
 
+metrics! {
+    /// Metrics of `guenon controller`, beside those of the source, the build and the process.
+    CONTROLLER:
+    LEADER = "guenon_controller_leader", Gauge, [], Node,
+        "1 on the replica that leads.";
+    STATUS_WRITES = "guenon_controller_status_writes_total", Counter, ["result"], Node,
+        "Writes of statuses: ok, error.";
+    STATUS_WAITING = "guenon_controller_status_waiting", Gauge, [], Node,
+        "Statuses that are to be written: at most one write of an object in 5 s.";
+    AGENTS = "guenon_controller_agents", Gauge, ["state"], Node,
+        "GuenonNodes by whether their agents are heard: heard, lost (no sign of life for 40 s).";
+    KUBERNETES_EVENTS = "guenon_controller_events_total", Counter, ["result"], Node,
+        "Kubernetes events: sent, kept_back (too many at a time).";
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -158,7 +176,7 @@ mod tests {
     #[test]
     fn names_follow_prometheus_manners() {
         let mut seen = BTreeSet::new();
-        for metric in ALL {
+        for metric in ALL.iter().chain(CONTROLLER) {
             assert!(seen.insert(metric.name), "{} twice", metric.name);
             assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
             assert!(metric.name.starts_with("guenon_") || metric.name.starts_with("process_"), "{}", metric.name);

@@ -2,10 +2,12 @@
 
 mod agent;
 mod collector;
+mod controller;
 mod definition;
 mod reference;
 
 pub use agent::AgentMetrics;
 pub use collector::{DataPathCollector, ReadMaps};
-pub use definition::{ALL, Definition, Detail, Kind};
+pub use controller::ControllerMetrics;
+pub use definition::{ALL, CONTROLLER, Definition, Detail, Kind};
 pub use reference::{drop_reasons_reference, metrics_reference};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use guenon_ebpf::abi::Event;
 use guenon_ebpf::reason::{DropReason, Stage};
 
-use super::definition::{ALL, Detail};
+use super::definition::{ALL, CONTROLLER, Definition, Detail};
 use crate::model::ProblemReason;
 
 const GENERATED: &str = "<!-- Generated from the code by `guenon reference`; a test fails when it differs. -->\n";
@@ -17,22 +17,9 @@ pub fn metrics_reference() -> String {
         "{GENERATED}# Metrics\n\n\
          `guenon agent` serves them at `http://127.0.0.1:9478/metrics` (`--listen`). What packets count is read from the\n\
          kernel's maps at each scrape: it goes on while no agent runs, and over its restart.\n\n\
-         Exported at the detail given, and at each finer one (`--metrics-detail node|service|endpoint`).\n\n\
-         | metric | type | labels | detail | meaning |\n|---|---|---|---|---|\n"
+         Exported at the detail given, and at each finer one (`--metrics-detail node|service|endpoint`).\n\n"
     );
-    for metric in ALL {
-        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
-        row(
-            &mut text,
-            &[
-                &format!("`{}`", metric.name),
-                metric.kind.name(),
-                &labels.join(", "),
-                if metric.detail == Detail::Node { "" } else { metric.detail.name() },
-                metric.help,
-            ],
-        );
-    }
+    table(&mut text, ALL);
     text.push_str(
         "\nEach packet is counted once on entry and once under its verdict, so in a moment of rest, for each interface\n\
          and CPU,\n\n\
@@ -49,6 +36,11 @@ pub fn metrics_reference() -> String {
     for reason in ProblemReason::ALL {
         let _ = writeln!(text, "- `{}`", reason.name());
     }
+    text.push_str(
+        "\n## The controller\n\n`guenon controller` serves its own at `http://127.0.0.1:9479/metrics` (`--listen`), and \
+         of those above\n`guenon_source_*`, `guenon_build_info` and those of the process.\n\n",
+    );
+    table(&mut text, CONTROLLER);
     text
 }
 
@@ -71,6 +63,23 @@ pub fn drop_reasons_reference() -> String {
         row(&mut text, &[&number, &format!("`{}`", reason.name()), stage, reason.cause(), reason.cure()]);
     }
     text
+}
+
+fn table(text: &mut String, metrics: &[Definition]) {
+    text.push_str("| metric | type | labels | detail | meaning |\n|---|---|---|---|---|\n");
+    for metric in metrics {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        row(
+            text,
+            &[
+                &format!("`{}`", metric.name),
+                metric.kind.name(),
+                &labels.join(", "),
+                if metric.detail == Detail::Node { "" } else { metric.detail.name() },
+                metric.help,
+            ],
+        );
+    }
 }
 
 fn row(text: &mut String, cells: &[&str]) {

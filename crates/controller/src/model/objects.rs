@@ -1,5 +1,6 @@
 //! The objects of a source, holding only what matters here.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -72,6 +73,8 @@ pub struct VirtualService {
     pub name: ServiceName,
     /// creationTimestamp, seconds since the epoch; files: 0 (all of equal age).
     pub created: i64,
+    /// metadata.generation: counts changes of the spec. Files: 0.
+    pub generation: i64,
     /// VIPs, sorted.
     pub addresses: Vec<IpAddr>,
     /// Ports, sorted.
@@ -219,4 +222,8 @@ pub struct Node {
     pub name: String,
     /// InternalIPs, in order.
     pub internal_ips: Vec<IpAddr>,
+    /// Its labels, by which directors are selected.
+    pub labels: BTreeMap<String, String>,
+    /// Whether its kubelet says that it is ready; said by nobody = it is.
+    pub ready: bool,
 }

@@ -103,6 +103,8 @@ pub enum ProblemReason {
     Source,
     /// The node could not be set up (address, sysctl, far end of a veth).
     Node,
+    /// The Secret with the hash key is gone, or holds another one.
+    HashKey,
 }
 
 impl ProblemReason {
@@ -125,6 +127,7 @@ impl ProblemReason {
         Self::Interface,
         Self::Source,
         Self::Node,
+        Self::HashKey,
     ];
 
     /// Its one word in metrics, JSON and conditions.
@@ -148,6 +151,7 @@ impl ProblemReason {
             Self::Interface => "Interface",
             Self::Source => "Source",
             Self::Node => "Node",
+            Self::HashKey => "HashKey",
         }
     }
 }
@@ -161,6 +165,6 @@ mod tests {
         for (number, reason) in ProblemReason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, number, "{}", reason.name());
         }
-        assert_eq!(ProblemReason::ALL.len(), ProblemReason::Node as usize + 1, "the last one is in the list");
+        assert_eq!(ProblemReason::ALL.len(), ProblemReason::HashKey as usize + 1, "the last one is in the list");
     }
 }

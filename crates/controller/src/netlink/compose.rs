@@ -310,14 +310,39 @@ pub fn choose_interfaces(tables: &Tables, named: &[String]) -> Result<Vec<String
     }
     let mut chosen: Vec<String> = Vec::new();
     for name in named {
-        if tables.link_named(name).is_none() {
+        let meant: Vec<&String> = if name.contains(['*', '?']) {
+            let links = tables.links.values().filter(|link| !link.loopback && is_like(&link.name, name));
+            links.map(|link| &link.name).collect()
+        } else {
+            tables.link_named(name).map(|link| &link.name).into_iter().collect()
+        };
+        if meant.is_empty() {
             return Err(InterfaceError::NotThere { name: name.clone(), existing: existing() });
         }
-        if !chosen.contains(name) {
-            chosen.push(name.clone());
+        for name in meant {
+            if !chosen.contains(name) {
+                chosen.push(name.clone());
+            }
         }
     }
     Ok(chosen)
+}
+
+/// Whether a name is like a pattern: `*` is any characters, `?` one.
+fn is_like(name: &str, pattern: &str) -> bool {
+    match pattern.chars().next() {
+        None => name.is_empty(),
+        Some('*') => {
+            let rest = &pattern[1..];
+            name.char_indices().map(|(at, _)| at).chain([name.len()]).any(|at| is_like(&name[at..], rest))
+        }
+        Some(wanted) => {
+            let mut characters = name.chars();
+            let first = characters.next();
+            first.is_some_and(|first| wanted == '?' || first == wanted)
+                && is_like(characters.as_str(), &pattern[wanted.len_utf8()..])
+        }
+    }
 }
 
 /// The interface with the default route: IPv4's of the lowest metric, else IPv6's.

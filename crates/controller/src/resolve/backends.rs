@@ -88,6 +88,7 @@ impl<'a> Backend<'a> {
         for (address, target) in &mut group.targets {
             let readiness = readiness.get(address).copied().unwrap_or(Readiness::NotReady);
             target.weight = u32::from(readiness >= least);
+            target.ready = readiness == Readiness::Ready;
             target.serving = readiness > Readiness::NotReady;
         }
         group
@@ -124,7 +125,7 @@ impl<'a> Backend<'a> {
             return Err(Issue::new(ProblemReason::TargetPortMismatch, FIELD, message));
         }
         let node = endpoint.node.as_deref().map(Arc::from);
-        Ok(Target { address, tunnel, node, delivery, weight: 0, serving: false })
+        Ok(Target { address, tunnel, node, delivery, weight: 0, ready: false, serving: false })
     }
 }
 

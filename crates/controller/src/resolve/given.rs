@@ -29,7 +29,10 @@ pub(super) fn group(
         let choice = delivery.unwrap_or(service.delivery);
         match chosen(index, choice, address, tunnel) {
             Ok(delivery) => {
-                targets.insert(address, Target { address, tunnel, node: None, delivery, weight, serving: true });
+                targets.insert(
+                    address,
+                    Target { address, tunnel, node: None, delivery, weight, ready: weight > 0, serving: true },
+                );
             }
             Err(why) => {
                 issues.of_endpoint(address, Issue::new(ProblemReason::DeliveryMismatch, "spec.endpoints", why));

@@ -38,6 +38,11 @@ impl Issues {
         self.of_endpoints.entry(issue).or_default().insert(address);
     }
 
+    /// Endpoints that cannot be used.
+    pub(super) fn endpoints(&self) -> BTreeSet<IpAddr> {
+        self.of_endpoints.values().flatten().copied().collect()
+    }
+
     pub(super) fn end(self) -> Vec<Issue> {
         let of_endpoints = self.of_endpoints.into_iter().map(|(issue, addresses)| {
             let noun = if addresses.len() == 1 { "endpoint" } else { "endpoints" };

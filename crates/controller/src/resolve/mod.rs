@@ -5,9 +5,11 @@
 //! weights, rows: the same on every node), `locate` finds the ways from this node. Both are kept per VirtualService,
 //! and only what a change touches is done again.
 
+mod answering;
 mod backends;
 mod given;
 mod issue;
+mod judge;
 mod locate;
 mod needs;
 mod routes;
@@ -25,10 +27,11 @@ use guenon_ebpf::hash::Schedule;
 use ipnet::IpNet;
 
 use crate::index::Index;
-use crate::model::{NextHopKey, NodeView, Place, Problem, ProblemReason, Role, ServiceName, State};
+use crate::model::{NextHopKey, NodeView, Place, Policy, Problem, ProblemReason, Role, ServiceName, State};
 use crate::parallel::parallel_with;
 use crate::table::Builder;
 use issue::backends_field;
+pub use judge::{Finding, Judgement, judge};
 use locate::{Here, Located, locate};
 pub use needs::{Needs, Neighbour};
 pub use routes::{NoWay, Routes, Way};
@@ -43,6 +46,8 @@ pub struct ResolveOptions {
     pub schedule: Schedule,
     /// Outer sources that are accepted beside the Nodes' InternalIPs.
     pub directors: BTreeSet<IpAddr>,
+    /// Who may be a VIP, and which nodes are directors.
+    pub policy: Policy,
 }
 
 /// Keeps the desired state of one node's data path.
@@ -121,6 +126,12 @@ impl Resolver {
         changed
     }
 
+    /// Who may be a VIP, and which nodes are directors.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.options.policy
+    }
+
     /// What the data path should hold.
     #[must_use]
     pub const fn state(&self) -> &State {
@@ -146,6 +157,14 @@ impl Resolver {
         problems
     }
 
+    /// What keeps VirtualServices from being in force on this node, for reasons of this node, by name.
+    pub fn problems_here(&self) -> impl Iterator<Item = (&ServiceName, Finding)> {
+        self.services.iter().flat_map(|(name, resolved)| {
+            let issues = resolved.located.iter().flat_map(|(_, located)| &located.issues);
+            issues.map(|issue| (name.as_ref(), Finding { reason: issue.reason, message: issue.message.clone() }))
+        })
+    }
+
     /// Selects frontends and endpoints of these VirtualServices anew, which may be all there are.
     fn select(&mut self, index: &Index, names: BTreeSet<Arc<ServiceName>>, changed: &mut Changed) {
         let mut work = Vec::with_capacity(names.len());
@@ -162,9 +181,10 @@ impl Resolver {
                 }
             }
         }
-        let builder = || Builder::new(&self.options.schedule);
+        let ResolveOptions { schedule, policy, directors: _ } = &self.options;
+        let builder = || Builder::new(schedule);
         let selected = parallel_with(work, builder, |builder, (name, service, before)| {
-            (name, backends_field(service), select(index, service, builder, &before))
+            (name, backends_field(service), select(index, service, policy, builder, &before))
         });
         for (name, field, selection) in selected {
             let resolved = self.services.entry(Arc::clone(&name)).or_default();
@@ -233,7 +253,8 @@ impl Resolver {
     fn refresh_sets(&mut self, index: &Index, view: &NodeView, nodes: bool, view_change: &ViewChange) {
         let is_decap = view.roles.contains(&Role::Decap);
         if nodes || *view_change == ViewChange::All {
-            let nodes = index.nodes().flat_map(|node| node.internal_ips.iter().copied());
+            let nodes = index.nodes().filter(|node| self.options.policy.is_director(node));
+            let nodes = nodes.flat_map(|node| node.internal_ips.iter().copied());
             let directors = nodes.chain(self.options.directors.iter().copied());
             self.state.directors = if is_decap { directors.collect() } else { BTreeSet::new() };
         }

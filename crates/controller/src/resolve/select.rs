@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use guenon_ebpf::abi::Row;
 
-use super::backends::Backend;
-use super::given;
-use super::issue::{Issue, Issues, backends_field, some_of};
-use crate::index::{Index, frontends};
-use crate::model::{Backends, Frontend, ObjectKey, ProblemReason, ServiceName, VirtualService};
+use super::answering::{self, Answering};
+use super::issue::{Issue, Issues, backends_field};
+use crate::index::Index;
+use crate::model::{Frontend, Policy, ProblemReason, ServiceName, VirtualService};
 use crate::table::{self, Builder, Candidate, Group};
 
 /// Frontends of one VirtualService that have the same endpoints: one service of the data path.
@@ -45,6 +44,8 @@ pub(super) struct Target {
     pub(super) delivery: Delivery,
     /// Its share of new flows within its group.
     pub(super) weight: u32,
+    /// Whether it says that it is ready; one that is given is, unless its weight is 0.
+    pub(super) ready: bool,
     /// Whether it still answers (ready or draining).
     pub(super) serving: bool,
 }
@@ -64,19 +65,17 @@ pub(super) struct Selection {
 }
 
 /// Selects frontends and endpoints. Tables of `before` are kept where their endpoints are the same.
-pub(super) fn select(index: &Index, service: &VirtualService, builder: &mut Builder, before: &[Part]) -> Selection {
+pub(super) fn select(
+    index: &Index,
+    service: &VirtualService,
+    policy: &Policy,
+    builder: &mut Builder,
+    before: &[Part],
+) -> Selection {
     let mut issues = Issues::default();
-    let granted = granted(index, service, &mut issues);
-    let mut sets: Vec<(Vec<TargetGroup>, BTreeSet<Frontend>)> = Vec::new();
-    for (groups, frontends) in by_endpoints(index, service, &granted, &mut issues) {
-        match sets.iter_mut().find(|set| set.0 == groups) {
-            Some(set) => set.1.extend(frontends),
-            None => sets.push((groups, frontends)),
-        }
-    }
-    sets.sort_by(|a, b| a.1.first().cmp(&b.1.first()));
+    let sets = answering::sets(index, service, policy, &mut issues);
     let mut parts = Vec::with_capacity(sets.len());
-    for (groups, frontends) in sets {
+    for Answering { groups, frontends } in sets {
         let name = match frontends.first() {
             Some(least) if !parts.is_empty() => service.name.part(*least),
             _ => service.name.clone(),
@@ -87,88 +86,9 @@ pub(super) fn select(index: &Index, service: &VirtualService, builder: &mut Buil
                 format!("a service has {} endpoints at most; of more, the rest takes no flows", table::MAX_ENDPOINTS);
             issues.add(Issue::new(ProblemReason::NoResources, backends_field(service), message));
         }
-        if part.rows.is_empty() {
-            issues.add(no_ready_endpoints(service, &part));
-        }
         parts.push(part);
     }
     Selection { parts, issues: issues.end() }
-}
-
-/// The frontends that the VirtualService asks for and gets.
-fn granted(index: &Index, service: &VirtualService, issues: &mut Issues) -> Vec<Frontend> {
-    const FIELD: &str = "spec.addresses";
-    let mut refused = BTreeSet::new();
-    for &vip in &service.addresses {
-        let owner = index.owners(vip).next().map(ToString::to_string);
-        let owner = owner.or_else(|| given::has(service, vip).then(|| "an endpoint of this very object".to_owned()));
-        if let Some(owner) = owner {
-            let message = format!("{vip} is the address of {owner}; choose one that no node, Service or endpoint has");
-            issues.add(Issue::new(ProblemReason::AddressNotAllowed, FIELD, message));
-            refused.insert(vip);
-        }
-    }
-    let mut granted = Vec::new();
-    let mut lost = BTreeMap::<&ServiceName, BTreeSet<Frontend>>::new();
-    let mut contested = BTreeMap::<&ServiceName, BTreeSet<Frontend>>::new();
-    for frontend in frontends(service).filter(|frontend| !refused.contains(&frontend.vip)) {
-        let mut claimants = index.claimants(frontend);
-        match claimants.next() {
-            Some(first) if *first != service.name => {
-                lost.entry(first).or_default().insert(frontend);
-            }
-            _ => {
-                for other in claimants {
-                    contested.entry(other).or_default().insert(frontend);
-                }
-                granted.push(frontend);
-            }
-        }
-    }
-    for (holder, frontends) in lost {
-        let key = ObjectKey::VirtualService(holder.clone());
-        let message = format!(
-            "{} stays with {key}, which is older or comes first by name; remove it there or here",
-            some_of(&frontends)
-        );
-        issues.add(Issue::new(ProblemReason::Conflicted, FIELD, message));
-    }
-    for (loser, frontends) in contested {
-        let key = ObjectKey::VirtualService(loser.clone());
-        let message = format!("{} is claimed by {key} too, which does not get it", some_of(&frontends));
-        issues.add(Issue::new(ProblemReason::Contested, FIELD, message));
-    }
-    granted
-}
-
-/// The endpoints that answer, for each set of frontends that is asked for alike.
-fn by_endpoints(
-    index: &Index,
-    service: &VirtualService,
-    granted: &[Frontend],
-    issues: &mut Issues,
-) -> Vec<(Vec<TargetGroup>, BTreeSet<Frontend>)> {
-    if granted.is_empty() {
-        return Vec::new();
-    }
-    match &service.backends {
-        Backends::Given(endpoints) => {
-            let groups = vec![given::group(index, service, endpoints, issues)];
-            vec![(groups, granted.iter().copied().collect())]
-        }
-        Backends::Refs(refs) => {
-            let backends: Vec<_> =
-                refs.iter().filter_map(|reference| Backend::find(index, service, reference, issues)).collect();
-            let mut alike = BTreeMap::<_, BTreeSet<Frontend>>::new();
-            for frontend in granted {
-                alike.entry((frontend.vip.is_ipv4(), frontend.protocol, frontend.port)).or_default().insert(*frontend);
-            }
-            let groups = |frontend: Frontend, issues: &mut Issues| {
-                backends.iter().map(|backend| backend.group(frontend, issues)).collect()
-            };
-            alike.into_values().filter_map(|frontends| Some((groups(*frontends.first()?, issues), frontends))).collect()
-        }
-    }
 }
 
 fn part(
@@ -206,17 +126,4 @@ fn targets(groups: &[TargetGroup], addresses: impl Iterator<Item = IpAddr>) -> V
     let mut targets: Vec<_> = addresses.filter_map(target).collect();
     targets.shrink_to_fit(); // It stays for as long as the service does.
     targets
-}
-
-fn no_ready_endpoints(service: &VirtualService, part: &Part) -> Issue {
-    let frontends = some_of(&part.frontends);
-    let why = match (part.targets.len(), &service.backends) {
-        (0, Backends::Refs(_)) => "the Services have no endpoint that can be used".to_owned(),
-        (0, Backends::Given(_)) => "no endpoint can be used".to_owned(),
-        (count, Backends::Refs(_)) => format!("of {count} endpoints none is ready, or all backendRefs have weight 0"),
-        (count, Backends::Given(_)) => format!("all of {count} endpoints have weight 0"),
-    };
-    let message =
-        format!("no endpoint takes new flows for {frontends}: {why}; until then packets are dropped (no_backend)");
-    Issue::new(ProblemReason::NoReadyEndpoints, backends_field(service), message)
 }

@@ -9,11 +9,12 @@ use tokio::sync::watch;
 
 use super::attachments::{Action, Attachments};
 use super::node_side::NodeSide;
+use super::node_status::{Facts, NodeReports};
 use super::problem_log::SILENCE;
 use super::reconciler::{NewDestinations, Reconciler};
 use super::report::Reporter;
 use crate::datapath::{Kernel, TunnelTooBig};
-use crate::model::NodeView;
+use crate::model::{NodeView, ProblemReason, Role};
 use crate::netlink::{Link, Monitor, Peer};
 use crate::source::SourceEvent;
 
@@ -42,6 +43,12 @@ pub(super) struct Agent {
     pub(super) tended: Option<BTreeSet<String>>,
     pub(super) attachments: Attachments,
     pub(super) reporter: Reporter,
+    /// The node's name.
+    pub(super) name: String,
+    /// What it does, as its labels say.
+    pub(super) roles: Vec<Role>,
+    /// Where the cluster is told of the node.
+    pub(super) told: Option<NodeReports>,
     /// When the agent began.
     pub(super) started: Instant,
     /// Whether it was ready once.
@@ -58,6 +65,7 @@ impl Agent {
     /// Brings the data path up to date with all that was told; `since` is when the first of it was.
     pub(super) fn round(&mut self, since: Instant) {
         let now = Instant::now();
+        self.follow_roles();
         let mut view = self.look();
         self.attach(&view, now);
         self.reconciler.resolve(&view, now);
@@ -90,12 +98,15 @@ impl Agent {
         self.reporter.turned(self.monitor.counters());
         let (reconciler, attachments, node) = (&self.reconciler, &self.attachments, &self.node);
         let (started, was_ready) = (self.started, &mut self.was_ready);
-        self.reporter.report(|| {
+        let reported = self.reporter.report(|| {
             let mut problems = reconciler.problems();
             problems.extend(attachments.problems());
             problems.extend(node.problems().iter().cloned());
             let mut waiting_for = Vec::new();
-            if !reconciler.is_complete() {
+            // What an earlier agent left is as good as ever while nobody can be asked for more.
+            let source_fails = problems.iter().any(|problem| problem.reason == ProblemReason::Source);
+            let goes_on = source_fails && reconciler.revision().is_some();
+            if !reconciler.is_complete() && !goes_on {
                 waiting_for.push("the source has not told of its objects yet; what was in force stays".to_owned());
             }
             if reconciler.revision().is_none() {
@@ -111,6 +122,44 @@ impl Agent {
             *was_ready |= waiting_for.is_empty();
             (problems, waiting_for)
         });
+        self.tell_cluster(reported);
+    }
+
+    fn tell_cluster(&mut self, reported: bool) {
+        let Some(told) = &mut self.told else { return };
+        let now = Instant::now();
+        if told.is_due(reported, now) {
+            let (problems, waiting_for) = self.reporter.told();
+            let view = self.views.borrow().clone();
+            let attachments = self.reconciler.data_path_mut().attachments();
+            let facts = Facts {
+                view: &view,
+                attachments: &attachments,
+                revision: self.reconciler.revision(),
+                reached: self.reconciler.reached(),
+                counts: self.reconciler.counts(),
+                exceptions: &self.reconciler.exceptions(),
+                waiting_for: &waiting_for,
+                problems,
+            };
+            told.tell(&facts, now);
+        }
+    }
+
+    /// What this node does changes with its labels.
+    fn follow_roles(&mut self) {
+        if !self.reconciler.is_complete() {
+            return;
+        }
+        let roles = self.reconciler.roles(&self.name);
+        if roles != self.roles {
+            tracing::info!(?roles, "this node's roles");
+            self.monitor.update(|options| options.roles.clone_from(&roles));
+            if !self.monitor.settle(VIEW_TIMEOUT) {
+                tracing::warn!("the kernel's tables change too fast to be read in time; going on with an older view");
+            }
+            self.roles = roles;
+        }
     }
 
     /// A router refused a tunnel packet of ours. Whether that changes anything.
@@ -125,7 +174,8 @@ impl Agent {
 
     /// When something is to be done though nothing is told.
     pub(super) fn next(&self) -> Instant {
-        let others = [self.reconciler.due(), self.attachments.next(), self.reporter.next()];
+        let told = self.told.as_ref().and_then(NodeReports::next);
+        let others = [self.reconciler.due(), self.attachments.next(), self.reporter.next(), told];
         others.into_iter().flatten().fold(self.node.next(), Instant::min)
     }
 

@@ -12,15 +12,16 @@ use tokio::sync::mpsc;
 
 use super::agent::Agent;
 use super::attachments::Attachments;
-use super::config::{Config, SourceChoice, hash_key};
+use super::config::{Config, SourceChoice};
 use super::node_side::NodeSide;
+use super::node_status::NodeReports;
 use super::reconciler::Reconciler;
 use super::report::Reporter;
 use super::too_big;
 use crate::datapath::tables::read_meta;
 use crate::datapath::{Extent, Kernel, Options, Reader, TunnelTooBig};
 use crate::metrics::{DataPathCollector, Detail};
-use crate::model::Role;
+use crate::model::{HashKey, Role};
 use crate::netlink::{self, Connection, Interest, Monitor, ViewOptions};
 use crate::node::{NodeKeeper, Permission};
 use crate::resolve::ResolveOptions;
@@ -35,11 +36,12 @@ const TOO_BIG_RATE: u64 = 1000;
 /// What is wrong, where, and what to do. Until the data path is opened, nothing has been changed.
 pub(super) fn start(
     config: &Config,
+    key: HashKey,
     reporter: Reporter,
+    told: Option<NodeReports>,
     registry: &Registry,
 ) -> anyhow::Result<(Agent, mpsc::Receiver<TunnelTooBig>)> {
-    let schedule = Schedule::new(hash_key(config.hash_key_file.as_deref())?);
-    check_manifests(config)?;
+    let schedule = Schedule::new(key.0);
     let interfaces = interfaces(config)?;
     fs::create_dir_all(&config.state_dir).with_context(|| {
         format!(
@@ -64,9 +66,10 @@ pub(super) fn start(
     let too_big = too_big::receive(data_path.events()?)?;
     registry.register(Box::new(collector(config)?)).context("cannot register the metrics of the data path")?;
 
+    let roles = vec![Role::Director, Role::Decap]; // Until its labels are known.
     let options = ViewOptions {
         node: config.node.clone(),
-        roles: vec![Role::Director, Role::Decap],
+        roles: roles.clone(),
         interfaces: interfaces.clone(),
         tunnels: config.tunnel_addresses.clone(),
         interest: Interest::Only(BTreeSet::new()),
@@ -74,7 +77,7 @@ pub(super) fn start(
     };
     let (monitor, views) =
         Monitor::start(options).context("cannot follow the kernel's links, routes and neighbours")?;
-    let resolve = ResolveOptions { schedule, directors: config.directors.clone() };
+    let resolve = ResolveOptions { schedule, directors: config.directors.clone(), policy: config.policy.clone() };
     let revision = read_meta(data_path.store()).revision;
     if revision > 0 {
         tracing::info!(revision, "adopted the data path that is in force");
@@ -88,6 +91,9 @@ pub(super) fn start(
         tended: None,
         attachments: Attachments::new(&interfaces),
         reporter,
+        name: config.node.clone(),
+        roles,
+        told,
         started: Instant::now(),
         was_ready: false,
     };
@@ -95,7 +101,7 @@ pub(super) fn start(
 }
 
 /// A path that can never be a directory of manifests is a mistake in the command line. One that is not there may come.
-fn check_manifests(config: &Config) -> anyhow::Result<()> {
+pub(super) fn check_manifests(config: &Config) -> anyhow::Result<()> {
     let SourceChoice::Files(path) = &config.source else { return Ok(()) };
     match fs::metadata(path) {
         Ok(found) if !found.is_dir() => {

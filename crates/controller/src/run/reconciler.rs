@@ -6,11 +6,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::node_status::Counts;
 use super::path_mtus::PathMtus;
 use super::refused::{Refused, Subject, frees};
 use crate::apply::{DataPath, Operation, Refusal};
 use crate::index::Index;
-use crate::model::{Frontend, NextHopKey, NextHopState, NodeView, Path, Problem, ServiceName, ServiceState, State};
+use crate::model::{
+    Frontend, NextHopKey, NextHopState, NodeView, Path, Problem, ProblemReason, Role, ServiceName, ServiceState, State,
+};
 use crate::plan::plan;
 use crate::resolve::{Changed, Needs, ResolveOptions, Resolver, Routes};
 use crate::source::SourceEvent;
@@ -32,6 +35,8 @@ pub(super) struct Reconciler<D> {
     /// Next hops whose MAC is lost, and until when the last one is kept.
     lost: BTreeMap<NextHopKey, Instant>,
     revision: Option<u64>,
+    /// The newest version of VirtualServices that was told of.
+    reached: Option<u64>,
 }
 
 /// How long the last MAC of a next hop is kept when the kernel has none any more. It forgets neighbours that it sends
@@ -71,6 +76,7 @@ impl<D: DataPath> Reconciler<D> {
             destinations: Destinations::default(),
             lost: BTreeMap::new(),
             revision: (revision > 0).then_some(revision),
+            reached: None,
         }
     }
 
@@ -81,6 +87,7 @@ impl<D: DataPath> Reconciler<D> {
                 SourceEvent::Apply(object) => self.index.apply(object),
                 SourceEvent::Delete(key) => self.index.delete(&key),
                 SourceEvent::Reset(objects) => self.index.reset(objects),
+                SourceEvent::Reached(version) => self.reached = Some(version),
                 SourceEvent::Problems { place, problems } if problems.is_empty() => {
                     self.source_problems.remove(&place);
                 }
@@ -254,6 +261,39 @@ impl<D: DataPath> Reconciler<D> {
         problems.extend(self.source_problems.values().flatten().cloned());
         problems.extend(self.refused.problems(place_of));
         problems
+    }
+
+    /// VirtualServices that are not in force here as they should be, for reasons of this node.
+    pub(super) fn exceptions(&self) -> BTreeMap<ServiceName, (ProblemReason, String)> {
+        let mut exceptions = BTreeMap::new();
+        for (name, finding) in self.resolver.problems_here() {
+            exceptions.entry(name.clone()).or_insert((finding.reason, finding.message));
+        }
+        for (name, refusal) in self.refused.of_services() {
+            exceptions.insert(name.owner(), (ProblemReason::NoResources, refusal.to_string()));
+        }
+        exceptions
+    }
+
+    /// What is in force, in numbers.
+    pub(super) fn counts(&self) -> Counts {
+        let services: BTreeSet<ServiceName> = self.in_force.services.keys().map(ServiceName::owner).collect();
+        Counts {
+            services: services.len(),
+            frontends: self.holders.len(),
+            endpoints: self.in_force.services.values().map(|service| service.endpoints.len()).sum(),
+            next_hops: self.in_force.next_hops.len(),
+        }
+    }
+
+    /// What this node does, by its labels.
+    pub(super) fn roles(&self, node: &str) -> Vec<Role> {
+        self.resolver.policy().roles(self.index.node(node).map(|node| &node.labels))
+    }
+
+    /// The newest version of VirtualServices that was told of.
+    pub(super) const fn reached(&self) -> Option<u64> {
+        self.reached
     }
 
     /// When something is to be done though nothing was told: a refused operation, an MTU or MAC to be forgotten.

@@ -7,8 +7,8 @@ use super::*;
 use crate::datapath::memory::{self, Memory};
 use crate::datapath::tables::{Capacities, Tables};
 use crate::model::{
-    Backends, DeliveryChoice, GivenEndpoint, InterfaceView, Mac, NextHopView, Object, ObjectKey, Place, ProblemReason,
-    Protocol, Role, VipPort, VirtualService,
+    Backends, DeliveryChoice, GivenEndpoint, InterfaceView, Mac, NextHopView, Object, ObjectKey, Place, Policy,
+    ProblemReason, Protocol, Role, VipPort, VirtualService,
 };
 
 type Reconciled = Reconciler<Tables<Memory>>;
@@ -18,7 +18,7 @@ fn address(text: &str) -> IpAddr {
 }
 
 fn options() -> ResolveOptions {
-    ResolveOptions { schedule: Schedule::new(DEFAULT_KEY), directors: BTreeSet::new() }
+    ResolveOptions { schedule: Schedule::new(DEFAULT_KEY), directors: BTreeSet::new(), policy: Policy::default() }
 }
 
 fn capacities() -> Capacities {
@@ -65,6 +65,7 @@ fn service(name: &str, vip: u8, endpoints: u8) -> VirtualService {
     VirtualService {
         name: ServiceName::new("shop", name),
         created: 0,
+        generation: 0,
         addresses: vec![IpAddr::from([203, 0, 113, vip])],
         ports: vec![VipPort { protocol: Protocol::Tcp, port: 80 }],
         backends: Backends::Given((1..=endpoints).map(endpoint).collect()),

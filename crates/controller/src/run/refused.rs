@@ -83,8 +83,13 @@ impl Refused {
 
     /// Services that are refused.
     pub(super) fn services(&self) -> impl Iterator<Item = &ServiceName> {
-        self.refusals.keys().filter_map(|subject| match subject {
-            Subject::Service(name) => Some(name),
+        self.of_services().map(|(name, _)| name)
+    }
+
+    /// The same, and why.
+    pub(super) fn of_services(&self) -> impl Iterator<Item = (&ServiceName, &Refusal)> {
+        self.refusals.iter().filter_map(|(subject, refusal)| match subject {
+            Subject::Service(name) => Some((name, refusal)),
             Subject::Address(_) | Subject::NextHop(_) => None,
         })
     }

@@ -108,11 +108,11 @@ impl Reporter {
         [regular, self.ripe_at].into_iter().flatten().min()
     }
 
-    /// Reports if it is time to. `state` is asked only then: all problems, and why the agent is not ready.
-    pub(super) fn report(&mut self, state: impl FnOnce() -> (BTreeSet<Problem>, Vec<String>)) {
+    /// Reports if it is time to: whether it was. `state` is asked only then: all problems, and why the agent is not ready.
+    pub(super) fn report(&mut self, state: impl FnOnce() -> (BTreeSet<Problem>, Vec<String>)) -> bool {
         let now = Instant::now();
         if self.next().is_some_and(|next| now < next) {
-            return;
+            return false;
         }
         if self.stale || self.reported_at.is_none() || self.ripe_at.is_some_and(|at| at <= now) {
             let (problems, waiting_for) = state();
@@ -139,6 +139,12 @@ impl Reporter {
         }
         self.stale = false;
         self.reported_at = Some(now);
+        true
+    }
+
+    /// All problems that have been told, and why the agent is not ready.
+    pub(super) fn told(&self) -> (&BTreeSet<Problem>, Vec<String>) {
+        (self.problems.all(), self.health.reasons())
     }
 }
 

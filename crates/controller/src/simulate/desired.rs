@@ -9,7 +9,7 @@ use guenon_ebpf::hash::Schedule;
 
 use crate::files::Manifests;
 use crate::index::Index;
-use crate::model::{InterfaceView, NodeView, Problem, State};
+use crate::model::{InterfaceView, NodeView, Policy, Problem, State};
 use crate::resolve::{ResolveOptions, Resolver};
 use crate::source::SourceEvent;
 
@@ -61,8 +61,8 @@ pub struct Desired {
     pub problems: Vec<Problem>,
 }
 
-/// Resolves the manifests of a directory as the node of this view would, with this hash schedule and these directors
-/// beside the Nodes' InternalIPs.
+/// Resolves the manifests of a directory as the node of this view would, with this hash schedule, these directors
+/// beside the Nodes' InternalIPs, and this policy.
 ///
 /// # Errors
 ///
@@ -72,6 +72,7 @@ pub fn desired(
     view: &NodeView,
     schedule: Schedule,
     directors: BTreeSet<IpAddr>,
+    policy: Policy,
 ) -> Result<Desired, InputError> {
     let events =
         Manifests::read(manifests).map_err(|source| InputError::Manifests { path: manifests.to_owned(), source })?;
@@ -82,10 +83,11 @@ pub fn desired(
             SourceEvent::Apply(object) => index.apply(object),
             SourceEvent::Delete(key) => index.delete(&key),
             SourceEvent::Reset(objects) => index.reset(objects),
+            SourceEvent::Reached(_) => {}
             SourceEvent::Problems { place: _, problems: found } => problems.extend(found),
         }
     }
-    let mut resolver = Resolver::new(ResolveOptions { schedule, directors });
+    let mut resolver = Resolver::new(ResolveOptions { schedule, directors, policy });
     resolver.resolve(&mut index, view, &BTreeMap::new());
     problems.extend(resolver.problems(&index));
     Ok(Desired { state: resolver.state().clone(), problems })

@@ -46,6 +46,7 @@ fn shown(event: &SourceEvent) -> String {
         SourceEvent::Apply(object) => format!("apply {}", object.key()),
         SourceEvent::Delete(key) => format!("delete {key}"),
         SourceEvent::Reset(objects) => format!("reset to {}", objects.len()),
+        SourceEvent::Reached(version) => format!("reached {version}"),
         SourceEvent::Problems { place, problems } if problems.is_empty() => format!("{place} is mended"),
         SourceEvent::Problems { problems, .. } => {
             let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();

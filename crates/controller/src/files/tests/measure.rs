@@ -67,6 +67,7 @@ fn cold_parse_of_10_000_services() {
     let options = crate::resolve::ResolveOptions {
         schedule: guenon_ebpf::hash::Schedule::new(guenon_ebpf::hash::DEFAULT_KEY),
         directors: BTreeSet::new(),
+        policy: crate::model::Policy::default(),
     };
     let mut resolver = crate::resolve::Resolver::new(options);
     let view = crate::fixtures::view("t22", &["172.17.2.2/24"])

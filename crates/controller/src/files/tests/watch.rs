@@ -26,6 +26,7 @@ async fn next(batches: &mut Receiver<Vec<SourceEvent>>) -> String {
         SourceEvent::Apply(object) => format!("apply {}", object.key()),
         SourceEvent::Delete(key) => format!("delete {key}"),
         SourceEvent::Reset(objects) => format!("reset to {}", objects.len()),
+        SourceEvent::Reached(version) => format!("reached {version}"),
         SourceEvent::Problems { problems, .. } => format!("{} problems", problems.len()),
     });
     shown.collect::<Vec<_>>().join(", ")

@@ -310,6 +310,24 @@ fn an_interface_that_does_not_exist_is_refused_with_those_that_do() {
 }
 
 #[test]
+fn interfaces_are_named_by_patterns_too() {
+    let mut tables = node();
+    tables.put_link(ethernet(3, "eth1"));
+    tables.put_link(ethernet(4, "ens1f0np0"));
+    let chosen = |pattern: &str| choose_interfaces(&tables, &[pattern.to_owned()]);
+    assert_eq!(chosen("eth*").unwrap(), ["eth0", "eth1"]);
+    assert_eq!(chosen("e*f?np*").unwrap(), ["ens1f0np0"]);
+    assert_eq!(chosen("*").unwrap(), ["eth0", "eth1", "ens1f0np0"], "all but the loopback");
+    assert_eq!(
+        chosen("eth?*0").unwrap_err(),
+        InterfaceError::NotThere {
+            name: "eth?*0".to_owned(),
+            existing: vec!["eth0".to_owned(), "eth1".to_owned(), "ens1f0np0".to_owned()],
+        }
+    );
+}
+
+#[test]
 fn the_default_tunnels_are_the_addresses_that_were_there_first() {
     let mut tables = node();
     tables.addresses.insert(0, Address { global: false, ..address("169.254.0.7/16") });

@@ -11,7 +11,7 @@ use guenon_ebpf::hash::{DEFAULT_KEY, Schedule};
 use super::{Changed, Needs, ResolveOptions, Resolver};
 use crate::fixtures::{ViewBuilder, ip, service_name, view};
 use crate::index::Index;
-use crate::model::{NextHopKey, NodeView, Object, Path, ServiceState, State};
+use crate::model::{NextHopKey, NodeView, Object, Path, Policy, ServiceState, State};
 
 /// One node of a made-up cluster, fed with objects.
 struct Fed {
@@ -22,7 +22,7 @@ struct Fed {
 }
 
 fn options() -> ResolveOptions {
-    ResolveOptions { schedule: Schedule::new(DEFAULT_KEY), directors: BTreeSet::new() }
+    ResolveOptions { schedule: Schedule::new(DEFAULT_KEY), directors: BTreeSet::new(), policy: Policy::default() }
 }
 
 /// t22 of the field: eth0 with 172.17.2.2 and 2001:db8:2::2, routers at .1.
