@@ -43,7 +43,11 @@ pub(super) const STEPS: &[Step] = &[
         about: "what is linked comes from crates.io under an allowed licence (deny.toml)",
         run: |_| licences::check().map(one),
     },
-    Step { name: "generated", about: "deploy/crds is what crates/crd says", run: |_| crdgen::run(true).map(one) },
+    Step {
+        name: "generated",
+        about: "deploy/crds and its pages in docs are what crates/crd says",
+        run: |_| crdgen::run(true).map(one),
+    },
     Step {
         name: "clippy",
         about: "no warnings",
