@@ -4,7 +4,7 @@ use std::ops::Add;
 
 use anyhow::{Result, bail};
 
-use super::{licences, purity};
+use super::{documents, licences, purity};
 use crate::setup::{self, packages};
 use crate::{build, crdgen, demo, kernels, live};
 
@@ -37,6 +37,11 @@ pub(super) const STEPS: &[Step] = &[
         name: "purity",
         about: "convert to plan import neither kube, aya nor tokio",
         run: |_| purity::check().map(one),
+    },
+    Step {
+        name: "docs",
+        about: "every link of the documentation leads somewhere",
+        run: |_| documents::check().map(one),
     },
     Step {
         name: "licences",
