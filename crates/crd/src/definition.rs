@@ -3,7 +3,7 @@
 use kube::CustomResourceExt as _;
 use serde_json::{Number, Value};
 
-use crate::{GuenonNode, VirtualService};
+use crate::{GuenonNode, VirtualService, rules};
 
 /// The definitions of all kinds, each with its name.
 #[must_use]
@@ -13,7 +13,10 @@ pub fn definitions() -> Vec<(&'static str, Value)> {
         tidy(&mut definition);
         (name, definition)
     };
-    vec![of(VirtualService::crd_name(), VirtualService::crd()), of(GuenonNode::crd_name(), GuenonNode::crd())]
+    let mut definitions =
+        vec![of(VirtualService::crd_name(), VirtualService::crd()), of(GuenonNode::crd_name(), GuenonNode::crd())];
+    definitions[0].1["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["x-kubernetes-validations"] = rules::name();
+    definitions
 }
 
 /// What may be left out may not be null: a CEL rule that asks whether a field is there would take null for a value. And

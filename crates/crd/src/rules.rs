@@ -41,6 +41,14 @@ pub(crate) fn spec() -> Value {
     }])
 }
 
+/// Of a VirtualService itself. Rules may ask no more of metadata than the name.
+pub(crate) fn name() -> Value {
+    json!([{
+        "rule": format!("self.metadata.name.size() <= {}", crate::MAX_NAME),
+        "message": format!("metadata.name must have at most {} characters", crate::MAX_NAME),
+    }])
+}
+
 /// The status of an object that nobody has looked at yet.
 pub(crate) fn pending() -> Value {
     let condition = |name: &str, status: &str| {

@@ -128,7 +128,7 @@ pub struct BackendRef {
     pub kind: BackendKind,
 
     /// Name of a Service in the namespace of the VirtualService.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
     /// Share of new flows, relative to the other backendRefs; 0 takes none.

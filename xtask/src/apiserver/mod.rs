@@ -90,12 +90,12 @@ impl ApiServer {
             .limit(LIMIT)
     }
 
-    /// `kubectl apply -f -` of these objects; whatever becomes of it.
-    pub(crate) fn try_apply(&self, objects: &str) -> Result<Said> {
-        self.kubectl(&["apply", "-f", "-"]).input(objects).try_read()
+    /// What the server says of these objects; nothing is stored.
+    pub(crate) fn dry_run(&self, objects: &str) -> Result<Said> {
+        self.kubectl(&["create", "--dry-run=server", "-f", "-"]).input(objects).try_read()
     }
 
-    /// The same; an error unless it is accepted.
+    /// `kubectl apply -f -` of these objects.
     pub(crate) fn apply(&self, objects: &str) -> Result<()> {
         self.kubectl(&["apply", "-f", "-"]).input(objects).run()
     }

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test there is, and a table of how each step went.
 
+mod documents;
 mod licences;
 mod purity;
 mod steps;

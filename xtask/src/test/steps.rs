@@ -4,7 +4,7 @@ use std::ops::Add;
 
 use anyhow::{Result, bail};
 
-use super::{licences, purity};
+use super::{documents, licences, purity};
 use crate::setup::{self, packages};
 use crate::{build, crdgen, demo, kernels, live};
 
@@ -39,11 +39,20 @@ pub(super) const STEPS: &[Step] = &[
         run: |_| purity::check().map(one),
     },
     Step {
+        name: "docs",
+        about: "every link of the documentation leads somewhere",
+        run: |_| documents::check().map(one),
+    },
+    Step {
         name: "licences",
         about: "what is linked comes from crates.io under an allowed licence (deny.toml)",
         run: |_| licences::check().map(one),
     },
-    Step { name: "generated", about: "deploy/crds is what crates/crd says", run: |_| crdgen::run(true).map(one) },
+    Step {
+        name: "generated",
+        about: "deploy/crds and its pages in docs are what crates/crd says",
+        run: |_| crdgen::run(true).map(one),
+    },
     Step {
         name: "clippy",
         about: "no warnings",

@@ -53,7 +53,7 @@ impl<'a> Report<'a> {
 fn name(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, report: &mut Report<'_>) -> ServiceName {
     let name = metadata.name.clone().unwrap_or_default();
     if name.is_empty() {
-        report.invalid("metadata.name", "the object has no name; give it one");
+        report.invalid("metadata.name", "Required value: the object has no name; give it one");
     }
     let namespace = metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default");
     ServiceName::new(namespace, name)

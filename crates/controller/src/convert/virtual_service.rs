@@ -7,7 +7,7 @@ use guenon_crd as crd;
 use super::address::{self, Form};
 use super::{Converted, Report, is_label, name, port};
 use crate::model::{
-    BackendRef, Backends, DeliveryChoice, GivenEndpoint, Object, Place, Protocol, VipPort, VirtualService,
+    BackendRef, Backends, DeliveryChoice, GivenEndpoint, Object, Place, Protocol, ServiceName, VipPort, VirtualService,
 };
 
 /// A VirtualService. `place` says where it was read.
@@ -18,10 +18,7 @@ use crate::model::{
 pub fn virtual_service(object: &crd::VirtualService, place: &Place) -> Converted {
     let mut report = Report::new(place);
     let name = name(&object.metadata, &mut report);
-    if name.name.len() > crd::MAX_NAME {
-        let length = name.name.len();
-        report.invalid("metadata.name", format!("the name has {length} characters; use {} at most", crd::MAX_NAME));
-    }
+    judge_name(&name, &mut report);
     let crd::VirtualServiceSpec { addresses, ports, backend_refs, endpoints, session_affinity, delivery } =
         &object.spec;
     let addresses = vips(addresses, &mut report);
@@ -54,6 +51,23 @@ pub fn virtual_service(object: &crd::VirtualService, place: &Place) -> Converted
         place: place.clone(),
     };
     report.end(Some(Object::VirtualService(converted)))
+}
+
+/// What a server asks of a name (in the same words) and of a namespace.
+fn judge_name(name: &ServiceName, report: &mut Report<'_>) {
+    let ServiceName { namespace, name } = name;
+    if name.len() > crd::MAX_NAME {
+        let message = format!("metadata.name must have at most {} characters", crd::MAX_NAME);
+        report.invalid("metadata.name", format!("Invalid value: {message}; this has {}", name.len()));
+    } else if !name.is_empty() && !name.split('.').all(is_label) {
+        let message = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and \
+                       must start and end with an alphanumeric character";
+        report.invalid("metadata.name", format!("Invalid value: {name:?}: {message}; write one such as web"));
+    }
+    if !is_label(namespace) {
+        let cure = "use a-z, 0-9 and `-`, 63 characters at most";
+        report.invalid("metadata.namespace", format!("`{namespace}` is no name of a namespace; {cure}"));
+    }
 }
 
 fn vips(addresses: &[String], report: &mut Report<'_>) -> Vec<IpAddr> {

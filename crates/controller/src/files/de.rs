@@ -8,7 +8,7 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, Deserialize, DeserializeSeed, Expected, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::yaml::{Entry, Node, Value};
+use super::yaml::{self, Entry, Node, Value};
 
 /// A field that the type does not have.
 #[derive(Debug, PartialEq, Eq)]
@@ -99,7 +99,10 @@ impl<'de> de::Deserializer<'de> for Cursor<'_> {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
             Value::Integer(value) => visitor.visit_i64(*value),
-            Value::Float(value) => visitor.visit_f64(*value),
+            Value::Float(value) => match yaml::whole(*value) {
+                Some(whole) => visitor.visit_i64(whole),
+                None => visitor.visit_f64(*value),
+            },
             Value::String(text) => visitor.visit_str(text),
             Value::List(items) => visitor.visit_seq(Items { items: items.iter().enumerate(), of: self }),
             Value::Map(_) => self.map(&[], visitor),
@@ -164,7 +167,9 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
     type Error = Misfit;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Misfit> {
-        self.value = self.entries.next();
+        // A field that is null counts as absent, as it does for a server.
+        let absent = |entry: &&Entry<'_>| entry.node.value == Value::Null && self.fields.contains(&&*entry.key);
+        self.value = self.entries.by_ref().find(|entry| !absent(entry));
         let Some(entry) = self.value else { return Ok(None) };
         let key: StrDeserializer<'_, Misfit> = entry.key.as_ref().into_deserializer();
         seed.deserialize(key).map(Some)

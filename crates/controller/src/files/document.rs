@@ -4,6 +4,7 @@ use guenon_crd as crd;
 use serde::de::DeserializeOwned;
 
 use super::de::{self, Unknown};
+use super::judge;
 use super::yaml::{self, Node, Value};
 use crate::convert::{self, Converted};
 use crate::model::{Object, ObjectKey, Place, Problem, ProblemReason, ServiceName, SliceOrigin};
@@ -109,6 +110,11 @@ fn strict(node: &Node<'_>, key: Option<ObjectKey>) -> Entry {
     // Fields that only a server writes may come from a newer one.
     let unknown = unknown.into_iter().filter(|field| !field.path.starts_with("status"));
     let mistakes: Vec<_> = unknown.map(|field| mistake(&field, entry.key.as_ref())).collect();
+    if !entry.problems.is_empty() {
+        let object = entry.key.as_ref().map(ToString::to_string).unwrap_or_default();
+        let place = Place { object, ..Place::default() };
+        entry.problems = judge::worded(node, std::mem::take(&mut entry.problems), &place);
+    }
     if !mistakes.is_empty() {
         entry.object = None;
         entry.problems.extend(mistakes);
@@ -157,7 +163,6 @@ fn entry<T>(
 
 fn mistake(unknown: &Unknown, key: Option<&ObjectKey>) -> Problem {
     let Unknown { path, line, similar } = unknown;
-    let name = path.rsplit(['.', ']']).next().unwrap_or(path);
     let cure = match similar {
         Some(similar) => format!("did you mean `{similar}`?"),
         None => "remove it".to_owned(),
@@ -166,7 +171,7 @@ fn mistake(unknown: &Unknown, key: Option<&ObjectKey>) -> Problem {
     Problem {
         reason: ProblemReason::Invalid,
         place: Place { line: *line, object, field: path.clone(), ..Place::default() },
-        message: format!("there is no field `{name}`; {cure}"),
+        message: format!("unknown field {path:?}; {cure}"),
     }
 }
 

@@ -15,6 +15,7 @@ mod de;
 mod directory;
 mod document;
 mod file;
+mod judge;
 #[cfg(test)]
 mod tests;
 mod watch;

@@ -204,6 +204,12 @@ fn refuse_twins(entries: &[Entry<'_>]) -> Result<(), NotYaml> {
     Ok(())
 }
 
+/// A number without a fraction: to JSON, 80.0 is 80.
+pub(super) fn whole(number: f64) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
+    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
+}
+
 /// An error in the line that is being read.
 fn here(message: impl Into<String>) -> NotYaml {
     NotYaml { line: 0, message: message.into() }

@@ -86,7 +86,7 @@ fn a_bad_document_never_stops_the_others_and_leaves_its_last_good_version_in_for
     insta::assert_snapshot!(kept.told(), @r#"
     apply VirtualService shop/one
     apply VirtualService shop/three
-    a.yaml:13 (document 2), VirtualService shop/two, spec.addresses[0]: `203.0.113.300` is no IP address; write one such as 203.0.113.10 or 2001:db8::10 (until then its last good version stays in force) (Invalid)
+    a.yaml:13 (document 2), VirtualService shop/two, spec.addresses[0]: Invalid value: "203.0.113.300": must be an IPv4 or IPv6 address; write one such as 203.0.113.10 or 2001:db8::10 (until then its last good version stays in force) (Invalid)
     "#);
     assert_eq!(kept.objects().len(), 3);
     kept.write("a.yaml", &good.join("---\n"));

@@ -32,10 +32,10 @@ spec:
   colour: blue
 ";
     insta::assert_snapshot!(told(text), @r#"
-    line 5, spec.adresses: there is no field `adresses`; did you mean `addresses`?
-    line 8, spec.ports[0].prot: there is no field `prot`; did you mean `port`?
-    line 10, spec.sessionAfinity: there is no field `sessionAfinity`; did you mean `sessionAffinity`?
-    line 11, spec.colour: there is no field `colour`; remove it
+    line 5, spec.adresses: unknown field "spec.adresses"; did you mean `addresses`?
+    line 8, spec.ports[0].prot: unknown field "spec.ports[0].prot"; did you mean `port`?
+    line 10, spec.sessionAfinity: unknown field "spec.sessionAfinity"; did you mean `sessionAffinity`?
+    line 11, spec.colour: unknown field "spec.colour"; remove it
     "#);
 }
 
@@ -56,16 +56,19 @@ fn a_value_of_the_wrong_type_is_told_with_its_line() {
         "  - a list\n",
     ];
     insta::assert_snapshot!(texts.map(with).concat(), @r#"
-    line 8, spec.ports[1].port: this is the string "81", but must be a whole number; leave out the quotes
-    line 7, spec.ports[0].protocol: `tcp` is no value of this field; did you mean `TCP`? write one of TCP, UDP
-    line 5, spec.addresses: this is the string "203.0.113.10", but must be a list
-    line 4, spec: the field `ports` is missing; add it
-    line 5, spec.addresses[0]: this is the integer `203`, but must be a string; put it in quotes
-    line 6, spec.ports[0].port: this is the integer `99999999999`, but must be a whole number
-    line 6, spec.ports[0]: the field `port` is missing; add it
-    line 7, spec.ports[0].port: 0 is no port; write a number from 1 to 65535
-    line 9, spec.endpoints[0].address: `10.0.0.256` is no IP address; write one such as 203.0.113.10 or 2001:db8::10
-    line 4, spec: this is a list, but must be an object with fields
+    line 8, spec.ports[1].port: Invalid value: "string": spec.ports[1].port in body must be of type integer: "string"; leave out the quotes
+    line 7, spec.ports[0].protocol: Unsupported value: "tcp": supported values: "TCP", "UDP"; did you mean `TCP`? write one of TCP, UDP
+    line 5, spec.addresses: Invalid value: "string": spec.addresses in body must be of type array: "string"
+    line 6, spec.ports: Invalid value: 0: spec.ports in body should have at least 1 items
+    line 4, spec.ports: Required value
+    line 5, spec.addresses[0]: Invalid value: "integer": spec.addresses[0] in body must be of type string: "integer"; put it in quotes
+    line 6, spec.ports: Invalid value: 0: spec.ports in body should have at least 1 items
+    line 6, spec.ports[0].port: Invalid value: 99999999999: spec.ports[0].port in body should be less than or equal to 65535
+    line 4, spec: Invalid value: set exactly one of backendRefs and endpoints
+    line 6, spec.ports[0].port: Required value
+    line 7, spec.ports[0].port: Invalid value: 0: spec.ports[0].port in body should be greater than or equal to 1; write a number from 1 to 65535
+    line 9, spec.endpoints[0].address: Invalid value: "10.0.0.256": must be an IPv4 or IPv6 address; write one such as 203.0.113.10 or 2001:db8::10
+    line 4, spec: Invalid value: "array": spec in body must be of type object: "array"
     "#);
 }
 
@@ -97,6 +100,9 @@ fn what_is_no_object_of_a_known_kind_is_told() {
     line 3, : the key `a` is there twice; remove one of the two
     line 1, : this is no YAML: while scanning a quoted scalar, found unexpected end of stream; mind indentation, quotes and tabs
     line 1, kind: the field `kind` is missing; write one of VirtualService, Service, EndpointSlice, Endpoints, Node
+    line 3, spec.addresses: Invalid value: 0: spec.addresses in body should have at least 1 items
+    line 3, spec.ports: Invalid value: 0: spec.ports in body should have at least 1 items
+    line 3, spec: Invalid value: set exactly one of backendRefs and endpoints
     line 1, : the field `metadata` is missing; add it
     "#);
 }
@@ -121,7 +127,7 @@ fn fields_of_kubernetes_own_kinds_that_are_newer_than_this_program_are_no_mistak
         "apiVersion: v1\nkind: Node\nmetadata: {name: t33}\nstatus:\n  quantumEntanglement: true\n  adresses: []\n";
     insta::assert_snapshot!(told(node), @r#"
     accepted: Node t33
-    line 6, status.adresses: there is no field `adresses`; did you mean `addresses`?
+    line 6, status.adresses: unknown field "status.adresses"; did you mean `addresses`?
     "#);
 }
 
@@ -129,7 +135,7 @@ fn fields_of_kubernetes_own_kinds_that_are_newer_than_this_program_are_no_mistak
 fn anchors_and_aliases_are_followed() {
     let text = web("web", "203.0.113.10").replace("[{port: 80}]", "&p [{port: 80}]") + "x: *p\n";
     insta::assert_snapshot!(told(&text), @r#"
-    line 8, x: there is no field `x`; remove it
+    line 8, x: unknown field "x"; remove it
     "#);
 }
 

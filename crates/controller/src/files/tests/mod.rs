@@ -1,3 +1,4 @@
+mod corpus;
 mod directory;
 mod documents;
 mod measure;
