@@ -68,7 +68,9 @@ pub fn drop_reasons_reference() -> String {
             Stage::Both => "both",
         };
         let number = (*reason as u8).to_string();
-        row(&mut text, &[&number, &format!("`{}`", reason.name()), stage, reason.cause(), reason.cure()]);
+        // What alerts and pages link to: drop-reasons.md#no_backend.
+        let name = format!("<a id=\"{0}\"></a>`{0}`", reason.name());
+        row(&mut text, &[&number, &name, stage, reason.cause(), reason.cure()]);
     }
     text
 }
