@@ -1,17 +1,23 @@
 //! Every chore of the project: `cargo xtask ...`.
 
+mod alerts;
 mod apiserver;
 mod bench;
 mod build;
+mod chart;
 mod crdgen;
+mod dashboards;
 mod demo;
 mod fuzz;
+mod generated;
 mod image;
 mod interrupt;
 mod kernels;
+mod links;
 mod live;
 mod paths;
 mod progress;
+mod prometheus;
 mod setup;
 mod shell;
 mod test;
@@ -72,11 +78,17 @@ enum Chore {
         #[arg(long, value_name = "FILE")]
         out: Option<std::path::PathBuf>,
     },
-    /// Write the CustomResourceDefinitions in deploy/crds anew
+    /// Write what is generated in deploy/ anew: CustomResourceDefinitions, the chart's README, dashboards
     Crdgen {
-        /// Only say which differ from what crates/crd says
+        /// Only say what differs
         #[arg(long)]
         check: bool,
+    },
+    /// Render the chart with the values in deploy/helm/snapshots, and say what differs from what is committed there
+    Chart {
+        /// Write it there
+        #[arg(long)]
+        accept: bool,
     },
     /// Measure the data path, a veth and the control plane: figures, never verdicts
     Bench {
@@ -136,7 +148,8 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Test { only, scenario, list: false } => test::run(&only, scenario.as_deref()),
         Chore::Kernels { series, update } => kernels::run(&series, update),
         Chore::Image { name, out } => image::run(&name, out.as_deref()),
-        Chore::Crdgen { check } => crdgen::run(check),
+        Chore::Crdgen { check } => crdgen::run(check).and_then(|()| generated::run(check)),
+        Chore::Chart { accept } => chart::run(accept),
         Chore::Bench { args } => bench::run(&args),
         Chore::Fuzz { seconds, seed } => fuzz::run(seconds, seed),
         Chore::Guest => kernels::guest::run(),

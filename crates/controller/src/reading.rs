@@ -108,6 +108,8 @@ pub struct EndpointReading {
     pub address: IpAddr,
     /// Sum over CPUs.
     pub counter: Counter,
+    /// Share of the service's rows that name it first, 0 to 1; `None`: the service has no rows here.
+    pub share: Option<f64>,
 }
 
 /// The verdicts of the ledger but drops: index in the counters and name in metrics.

@@ -50,6 +50,14 @@ pub(crate) struct ApiServer {
 impl ApiServer {
     /// Starts one, with the definitions of deploy/crds and an agent's rights.
     pub(crate) fn start(topology: &mut Topology) -> Result<Self> {
+        let server = Self::bare(topology)?;
+        server.define()?;
+        server.allow(true)?;
+        Ok(server)
+    }
+
+    /// Starts one that knows nothing of Guenon.
+    pub(crate) fn bare(topology: &mut Topology) -> Result<Self> {
         setup::programs(&[packages::API])?;
         let binaries = binaries::find()?;
         progress::step("starting etcd and kube-apiserver on the switch");
@@ -71,13 +79,18 @@ impl ApiServer {
             std::fs::write(server.kubeconfig(user), server.config_of(user)).context("cannot write a kubeconfig")?;
         }
         server.wait()?;
-        server.kubectl(&["apply", "-f"]).arg(paths::root().join("deploy/crds")).run()?;
-        for definition in ["virtualservices.guenon.dev", "guenonnodes.guenon.dev"] {
-            let name = format!("crd/{definition}");
-            server.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &name]).run()?;
-        }
-        server.allow(true)?;
         Ok(server)
+    }
+
+    /// The definitions of deploy/crds.
+    pub(crate) fn define(&self) -> Result<()> {
+        self.kubectl(&["apply", "-f"]).arg(paths::root().join("deploy/crds")).run()?;
+        ["virtualservices.guenon.dev", "guenonnodes.guenon.dev"].iter().try_for_each(|name| self.established(name))
+    }
+
+    /// Waits until the server serves a definition.
+    pub(crate) fn established(&self, definition: &str) -> Result<()> {
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &format!("crd/{definition}")]).run()
     }
 
     /// `kubectl ...` as somebody who may do everything.
@@ -145,15 +158,20 @@ impl ApiServer {
         }
     }
 
+    /// Where it is, and the certificate that it can be known by.
+    pub(crate) fn url(&self) -> (String, PathBuf) {
+        (format!("https://{ADDRESS}:{PORT}"), self.dir.join("certs/apiserver.crt"))
+    }
+
     fn config_of(&self, user: User) -> String {
         let token = match user {
             User::Admin => "admin-token",
             User::Agent => "agent-token",
         };
-        let authority = self.dir.join("certs/apiserver.crt");
+        let (url, authority) = self.url();
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
-             clusters: [{{name: c, cluster: {{server: \"https://{ADDRESS}:{PORT}\", certificate-authority: {}}}}}]\n\
+             clusters: [{{name: c, cluster: {{server: \"{url}\", certificate-authority: {}}}}}]\n\
              users: [{{name: u, user: {{token: {token}}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n",
             authority.display()
         )

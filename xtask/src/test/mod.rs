@@ -36,6 +36,20 @@ pub(crate) fn run(only: &[String], scenario: Option<&str>) -> Result<()> {
     conclude(&results)
 }
 
+/// One test of a step: runs it, and says how it went.
+pub(crate) fn count(name: &str, test: impl FnOnce() -> Result<()>) -> Count {
+    match test() {
+        Ok(()) => {
+            println!("test {name} ... ok");
+            Count { passed: 1, failed: 0 }
+        }
+        Err(error) => {
+            println!("test {name} ... FAILED\n{error:#}\n");
+            Count { passed: 0, failed: 1 }
+        }
+    }
+}
+
 /// `--list`
 pub(crate) fn list() {
     let rows: Vec<Vec<String>> = STEPS.iter().map(|step| vec![step.name.to_owned(), step.about.to_owned()]).collect();

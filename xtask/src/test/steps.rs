@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::{documents, licences, purity};
 use crate::setup::{self, packages};
-use crate::{build, crdgen, demo, kernels, live};
+use crate::{alerts, build, chart, crdgen, dashboards, demo, generated, kernels, live};
 
 /// How many tests went how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         name: "generated",
-        about: "deploy/crds and its pages in docs are what crates/crd says",
-        run: |_| crdgen::run(true).map(one),
+        about: "definitions and their pages, the chart's README and dashboards are what the code says",
+        run: |_| crdgen::run(true).and_then(|()| generated::run(true)).map(one),
     },
     Step {
         name: "clippy",
@@ -61,6 +61,13 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "doc", about: "documentation without warnings", run: |_| doc() },
     Step { name: "unit", about: "unit, property and integration tests of all crates", run: |_| unit() },
     Step { name: "loom", about: "the copy-on-write protocol under every interleaving", run: |_| loom() },
+    Step { name: "alerts", about: "promtool on every alert: it fires when it should", run: |_| alerts::test() },
+    Step { name: "chart", about: "the Helm chart, on a real API server too", run: |_| chart::test() },
+    Step {
+        name: "dashboards",
+        about: "Grafana's schema, and every query on a real Prometheus with live agents",
+        run: |_| dashboards::test(),
+    },
     Step { name: "live", about: "scenarios on the demo's topology, with real agents and traffic", run: live::run },
     Step { name: "demo", about: "`cargo xtask demo`", run: |_| demo::run(false).map(one) },
     Step {

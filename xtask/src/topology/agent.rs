@@ -23,7 +23,9 @@ impl Topology {
             "--node",
             host.name(),
             "--listen",
-            METRICS,
+            self.plan.listen,
+            "--metrics-detail",
+            self.plan.metrics_detail,
         ]);
         if let Some(kubeconfig) = &self.plan.kubeconfig {
             command = command.arg("--kubeconfig").arg(kubeconfig);

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::interrupt;
 use crate::shell::{Cmd, cmd};
-use layout::{ECHO, HTTP, Host, VIP4, VIP6, Wire};
+use layout::{ECHO, HTTP, Host, METRICS, VIP4, VIP6, Wire};
 use record::Record;
 
 /// What to build.
@@ -42,6 +42,10 @@ pub(crate) struct Plan {
     pub(crate) manifests: PathBuf,
     /// Where agents find a cluster, whose objects they then follow in place of the manifests.
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// Where agents serve metrics: at `METRICS` in any case.
+    pub(crate) listen: &'static str,
+    /// How detailed their metrics are.
+    pub(crate) metrics_detail: &'static str,
 }
 
 impl Plan {
@@ -56,6 +60,8 @@ impl Plan {
             guenon: guenon.to_owned(),
             manifests: manifests.to_owned(),
             kubeconfig: None,
+            listen: METRICS,
+            metrics_detail: "node",
         }
     }
 }

@@ -9,7 +9,9 @@ use super::bases::Bases;
 use super::error::DataPathError;
 use super::maps::Mapped;
 use super::sys;
-use super::tables::{attachments, endpoint_counters, frontend_slots, occupancy, read_meta, read_next_hops};
+use super::tables::{
+    attachments, endpoint_counters, endpoint_shares, frontend_slots, occupancy, read_meta, read_next_hops,
+};
 use crate::model::ServiceName;
 use crate::reading::{AttachedMode, EndpointReading, FrontendReading, InterfaceReading, MapUse, Reading};
 
@@ -54,11 +56,13 @@ pub(super) fn read(maps: &Mapped, bases: &Bases, extent: Extent) -> Result<Readi
     }
     if extent.endpoints {
         let counted = endpoints(maps)?;
+        let shares = endpoint_shares(maps);
         reading.endpoints = endpoint_counters(maps)
             .into_iter()
-            .map(|((service, address), index)| EndpointReading {
-                service,
-                address,
+            .map(|(key, index)| EndpointReading {
+                share: shares.get(&key).copied(),
+                service: key.0,
+                address: key.1,
                 counter: bases.endpoint(index, counted.get(&index).copied().unwrap_or_default()),
             })
             .collect();

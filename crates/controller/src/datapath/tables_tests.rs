@@ -11,7 +11,7 @@ use guenon_ebpf::hash::{DEFAULT_KEY, Schedule};
 use proptest::prelude::*;
 
 use super::tables::lookup::{Flow, Found, direct, find_address, find_local};
-use super::tables::{Capacities, Grace, NoReaders, Released, Store, Table, Tables, read_state};
+use super::tables::{Capacities, Grace, NoReaders, Released, Store, Table, Tables, endpoint_shares, read_state};
 use crate::apply::{DataPath, Operation, Refusal};
 use crate::datapath::memory::Memory;
 use crate::model::{
@@ -579,6 +579,23 @@ fn counters_stay_with_their_endpoints() {
     }
     let gone = first[&endpoint(8).address];
     assert!(tables.take_released().contains(&Released::Endpoint(gone)));
+}
+
+#[test]
+fn shares_are_those_of_the_rows() {
+    let memory = Memory::new(&SMALL);
+    let (mut tables, _) = with_hops(memory.clone());
+    let (with_rows, without) = (ServiceName::new("shop", "rows"), ServiceName::new("shop", "none"));
+    let mut state = service(&[(1, true, 80)], &[4, 12, 20], Some(0), 1, false);
+    // A quarter, three quarters, nothing.
+    state.rows = (0..1024).map(|n| Row::new(u16::from(n % 4 != 0), 2)).collect();
+    let addresses: Vec<IpAddr> = state.endpoints.iter().map(|endpoint| endpoint.address).collect();
+    tables.execute(&Operation::PutService(with_rows.clone(), Arc::new(state))).unwrap();
+    let none = service(&[(1, true, 81)], &[4], None, 1, false);
+    tables.execute(&Operation::PutService(without, Arc::new(none))).unwrap();
+    tables.commit();
+    let expected = addresses.into_iter().zip([0.25, 0.75, 0.0]).map(|(address, of)| ((with_rows.clone(), address), of));
+    assert_eq!(endpoint_shares(&memory), expected.collect::<BTreeMap<_, _>>());
 }
 
 #[test]

@@ -204,11 +204,16 @@ fn details(reading: &Reading, families: &mut Vec<MetricFamily>) {
     directed.push_to(families);
     families.extend([delivered.0, dropped.0]);
     let mut endpoints = Pair::new(define::ENDPOINT_PACKETS, define::ENDPOINT_BYTES);
+    let mut shares = Family::new(define::ENDPOINT_SHARE);
     for reading in &reading.endpoints {
         let (service, address) = (reading.service.to_string(), reading.address.to_string());
         endpoints.add(&[&service, &address], reading.counter);
+        if let Some(share) = reading.share {
+            shares.add(&[&service, &address], share);
+        }
     }
     endpoints.push_to(families);
+    families.push(shares.0);
 }
 
 #[cfg(test)]

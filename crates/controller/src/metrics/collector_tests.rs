@@ -89,13 +89,15 @@ fn frontends_and_endpoints_carry_their_service() {
     let counters = FrontendCounters { directed: Counter { packets: 9, bytes: 900 }, delivered: 4, dropped: 1 };
     reading.frontends = vec![FrontendReading { service: service.clone(), frontend, counters }];
     let address = "10.0.0.7".parse().expect("an address");
-    reading.endpoints = vec![EndpointReading { service, address, counter: Counter { packets: 8, bytes: 800 } }];
+    reading.endpoints =
+        vec![EndpointReading { service, address, counter: Counter { packets: 8, bytes: 800 }, share: Some(0.25) }];
     assert_has(
         &scrape(Ok(reading)),
         &[
             r#"guenon_frontend_directed_packets_total{service="shop/web",frontend="[2001:db8::10]:80/TCP"} 9"#,
             r#"guenon_frontend_dropped_packets_total{service="shop/web",frontend="[2001:db8::10]:80/TCP"} 1"#,
             r#"guenon_endpoint_bytes_total{service="shop/web",endpoint="10.0.0.7"} 800"#,
+            r#"guenon_endpoint_share_ratio{service="shop/web",endpoint="10.0.0.7"} 0.25"#,
         ],
     );
 }
@@ -115,7 +117,7 @@ fn what_is_exported_is_what_is_documented() {
     let counters = FrontendCounters::default();
     reading.frontends = vec![FrontendReading { service: service.clone(), frontend, counters }];
     let address = "10.0.0.7".parse().expect("an address");
-    reading.endpoints = vec![EndpointReading { service, address, counter: Counter::default() }];
+    reading.endpoints = vec![EndpointReading { service, address, counter: Counter::default(), share: Some(0.5) }];
     let exported = families(&reading, &[("eth0".to_owned(), (1, 2)), ("eth9".to_owned(), (3, 4))].into(), 1060.0);
     for family in &exported {
         let definition = define::ALL

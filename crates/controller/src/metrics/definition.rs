@@ -119,9 +119,11 @@ metrics! {
     FRONTEND_DROPPED = "guenon_frontend_dropped_packets_total", Counter, ["service", "frontend"], Service,
         "Packets of a frontend that were dropped, in either role.";
     ENDPOINT_PACKETS = "guenon_endpoint_packets_total", Counter, ["service", "endpoint"], Endpoint,
-        "Packets sent or delivered to an endpoint.";
+        "Packets sent or delivered to an endpoint: its own node counts all of them once, a director those that it sent.";
     ENDPOINT_BYTES = "guenon_endpoint_bytes_total", Counter, ["service", "endpoint"], Endpoint,
         "Bytes of those packets.";
+    ENDPOINT_SHARE = "guenon_endpoint_share_ratio", Gauge, ["service", "endpoint"], Endpoint,
+        "Share of new flows that an endpoint takes by its weight: of the rows of its service's table, 0 to 1.";
     RECONCILE_DURATION = "guenon_reconcile_duration_seconds", Histogram, [], Node,
         "Time from the first unhandled change to its being in force (resolve, plan and apply).";
     RECONCILE_ERRORS = "guenon_reconcile_errors_total", Counter, [], Node,

@@ -68,6 +68,7 @@ fn working() -> InForce {
             service: name,
             address: "172.17.3.4".parse().expect("an address"),
             counter: Counter { packets: 225, bytes: 22_500 },
+            share: Some(0.5),
         }],
     };
     let agent = AgentReport { written_at: 1_055, pid: 42, node: "t22".into(), ..AgentReport::default() };

@@ -37,7 +37,8 @@ use crate::apply::{DataPath, Operation, Refusal};
 use crate::model::{Frontend, NextHopKey, ServiceName, State};
 
 pub use observe::{
-    Occupancy, endpoint_counters, frontend_slots, occupancy, read_meta, read_next_hops, read_state, service_names,
+    Occupancy, endpoint_counters, endpoint_shares, frontend_slots, occupancy, read_meta, read_next_hops, read_state,
+    service_names,
 };
 pub use quarantine::{Grace, NoReaders};
 pub use store::{Capacities, MAX_DIRECTORS, MAX_NEXT_HOPS, Store, Table};

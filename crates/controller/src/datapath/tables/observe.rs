@@ -99,6 +99,27 @@ pub fn endpoint_counters(store: &impl Store) -> BTreeMap<(ServiceName, IpAddr), 
         .collect()
 }
 
+/// Share of its service's rows that name an endpoint first, 0 to 1; services without rows are left out.
+pub fn endpoint_shares(store: &impl Store) -> BTreeMap<(ServiceName, IpAddr), f64> {
+    let mut shares = BTreeMap::new();
+    for (id, name) in service_names(store) {
+        let descriptor = Descriptor(store.load(Table::Services, id as usize));
+        let Some(rows) = read_rows(store, descriptor).filter(|rows| !rows.is_empty()) else { continue };
+        let block = read_block(store, descriptor);
+        let mut primaries = vec![0_u32; block.len()];
+        for row in rows.iter() {
+            if let Some(count) = primaries.get_mut(usize::from(row.primary())) {
+                *count += 1;
+            }
+        }
+        for (endpoint, count) in block.iter().zip(primaries) {
+            let address = Address::from_bytes(endpoint.address).to_ip();
+            shares.insert((name.clone(), address), f64::from(count) / rows.len() as f64);
+        }
+    }
+    shares
+}
+
 /// How much of a table is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Occupancy {
