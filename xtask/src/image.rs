@@ -15,44 +15,87 @@ use crate::setup::{self, packages};
 use crate::shell::cmd;
 use crate::{build, paths, progress};
 
-const TARGET: &str = "x86_64-unknown-linux-musl";
+/// The target of static binaries.
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
 /// No image is larger, bytes.
 const MOST: u64 = 25 << 20;
 
+/// An image of one static binary.
+pub(crate) struct Image<'a> {
+    /// What it is called: `REGISTRY/NAME:TAG`.
+    pub(crate) name: &'a str,
+    pub(crate) title: &'a str,
+    pub(crate) description: &'a str,
+    /// The binary, and where it is in the image.
+    pub(crate) binary: &'a Path,
+    pub(crate) at: &'a str,
+    /// What is run, before what the pod says.
+    pub(crate) entrypoint: &'a [&'a str],
+}
+
+impl<'a> Image<'a> {
+    /// Guenon's own.
+    pub(crate) fn guenon(name: &'a str, binary: &'a Path) -> Self {
+        Self {
+            name,
+            title: "guenon",
+            description: "L4 load balancer that can say where your packet went",
+            binary,
+            at: "guenon",
+            entrypoint: &["/guenon"],
+        }
+    }
+
+    /// Writes the archive; gives its size in bytes.
+    pub(crate) fn write(&self, out: &Path) -> Result<u64> {
+        let content = std::fs::read(self.binary).with_context(|| format!("cannot read {}", self.binary.display()))?;
+        let archive = archive(self, &content).context("cannot make the image")?;
+        std::fs::write(out, &archive).with_context(|| format!("cannot write {}", out.display()))?;
+        Ok(archive.len() as u64)
+    }
+
+    fn tag(&self) -> Result<&'a str> {
+        self.name
+            .rsplit_once(':')
+            .filter(|(repository, tag)| repository.contains('/') && !tag.contains('/'))
+            .map(|(_, tag)| tag)
+            .with_context(|| format!("{:?} is no name of an image; write REGISTRY/NAME:TAG", self.name))
+    }
+}
+
 /// Builds the binary and writes the archive; `name` is what the image is called (`REGISTRY/NAME:TAG`).
 pub(crate) fn run(name: &str, out: Option<&Path>) -> Result<()> {
-    let (_, tag) = name
-        .rsplit_once(':')
-        .filter(|(repository, tag)| repository.contains('/') && !tag.contains('/'))
-        .with_context(|| format!("{name:?} is no name of an image; write REGISTRY/NAME:TAG"))?;
-    setup::building()?;
-    setup::programs(&[packages::MUSL])?;
+    Image::guenon(name, Path::new("")).tag()?;
     let binary = binary()?;
     let default = build::target().join("guenon-image.tar");
     let out = out.unwrap_or(&default);
-    let content = std::fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
-    let archive = archive(name, tag, &content).context("cannot make the image")?;
-    std::fs::write(out, &archive).with_context(|| format!("cannot write {}", out.display()))?;
-    let size = archive.len() as u64;
+    let size = Image::guenon(name, &binary).write(out)?;
     progress::step(format_args!("{name}: {} ({:.1} MB)", out.display(), size as f64 / 1e6));
     ensure!(size <= MOST, "the image is larger than {} MB; what was linked in?", MOST >> 20);
     Ok(())
 }
 
 /// `guenon`, static.
-fn binary() -> Result<PathBuf> {
+pub(crate) fn binary() -> Result<PathBuf> {
+    setup::building()?;
+    target()?;
     progress::step("building guenon in release, static (the first time takes some minutes)");
-    cmd("rustup")
-        .args(["target", "add", TARGET])
-        .dir(paths::root())
-        .limit(Duration::from_secs(600))
-        .run()
-        .with_context(|| format!("the Rust target {TARGET} is missing; install it, or use rustup's Rust"))?;
     build::cargo(&["build", "--release", "--package", "guenon-controller", "--bin", "guenon", "--target", TARGET])
         .env("CC_x86_64_unknown_linux_musl", "musl-gcc")
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
         .show()?;
     Ok(build::target().join(TARGET).join("release/guenon"))
+}
+
+/// Makes sure that static binaries can be built.
+pub(crate) fn target() -> Result<()> {
+    setup::programs(&[packages::MUSL])?;
+    cmd("rustup")
+        .args(["target", "add", TARGET])
+        .dir(paths::root())
+        .limit(Duration::from_secs(600))
+        .run()
+        .with_context(|| format!("the Rust target {TARGET} is missing; install it, or use rustup's Rust"))
 }
 
 /// A blob and its digest.
@@ -81,8 +124,8 @@ fn digest(content: &[u8]) -> String {
 }
 
 /// The whole archive: the same bytes for the same binary.
-fn archive(name: &str, tag: &str, binary: &[u8]) -> Result<Vec<u8>> {
-    let tree = tar(&[("guenon", 0o755, binary)])?;
+fn archive(image: &Image<'_>, binary: &[u8]) -> Result<Vec<u8>> {
+    let tree = tar(&[(image.at, 0o755, binary)])?;
     let diff = digest(&tree);
     let mut compressed = GzEncoder::new(Vec::new(), Compression::best());
     compressed.write_all(&tree)?;
@@ -91,10 +134,10 @@ fn archive(name: &str, tag: &str, binary: &[u8]) -> Result<Vec<u8>> {
         "architecture": "amd64",
         "os": "linux",
         "config": {
-            "Entrypoint": ["/guenon"],
+            "Entrypoint": image.entrypoint,
             "Labels": {
-                "org.opencontainers.image.title": "guenon",
-                "org.opencontainers.image.description": "L4 load balancer that can say where your packet went",
+                "org.opencontainers.image.title": image.title,
+                "org.opencontainers.image.description": image.description,
                 "org.opencontainers.image.licenses": "Apache-2.0",
                 "org.opencontainers.image.version": env!("CARGO_PKG_VERSION"),
             },
@@ -110,7 +153,10 @@ fn archive(name: &str, tag: &str, binary: &[u8]) -> Result<Vec<u8>> {
     }))?;
     let mut described = manifest.descriptor("application/vnd.oci.image.manifest.v1+json");
     described["platform"] = json!({"architecture": "amd64", "os": "linux"});
-    described["annotations"] = json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag});
+    described["annotations"] = json!({
+        "io.containerd.image.name": image.name,
+        "org.opencontainers.image.ref.name": image.tag()?,
+    });
     let index = serde_json::to_vec(&json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",
@@ -147,7 +193,8 @@ mod tests {
 
     #[test]
     fn blobs_are_named_by_what_they_hold_and_the_config_names_what_the_layer_unpacks_to() {
-        let archive = archive("localhost/guenon:1", "1", b"a binary").expect("an image");
+        let image = Image::guenon("localhost/guenon:1", Path::new(""));
+        let archive = archive(&image, b"a binary").expect("an image");
         let mut blobs = std::collections::BTreeMap::new();
         for entry in tar::Archive::new(archive.as_slice()).entries().expect("a tar") {
             let mut entry = entry.expect("an entry");

@@ -5,6 +5,7 @@ mod apiserver;
 mod bench;
 mod build;
 mod chart;
+mod cluster;
 mod crdgen;
 mod dashboards;
 mod demo;
@@ -16,6 +17,7 @@ mod kernels;
 mod links;
 mod live;
 mod paths;
+mod programs;
 mod progress;
 mod prometheus;
 mod setup;
@@ -42,6 +44,15 @@ enum Chore {
     },
     /// Director, decap node and endpoints in network namespaces, with real agents and traffic
     Demo {
+        /// Leave it up and say what to try
+        #[arg(long, conflicts_with = "clean")]
+        keep: bool,
+        /// Remove a kept one, or what a crash has left
+        #[arg(long)]
+        clean: bool,
+    },
+    /// A real Kubernetes cluster of three nodes in namespaces of this machine, with Guenon in it by its chart, and traffic
+    Cluster {
         /// Leave it up and say what to try
         #[arg(long, conflicts_with = "clean")]
         keep: bool,
@@ -109,6 +120,17 @@ enum Chore {
     /// What `kernels` runs inside a guest
     #[command(hide = true)]
     Guest,
+    /// A node of `cluster`
+    #[command(hide = true)]
+    Node {
+        spec: std::path::PathBuf,
+        /// What the node's first process is
+        #[arg(long)]
+        first: bool,
+    },
+    /// Wait for a signal: what keeps a pod's namespaces
+    #[command(hide = true)]
+    Pause,
     /// A small HTTP and UDP echo server that answers with its name; for topologies
     #[command(hide = true)]
     Serve {
@@ -132,15 +154,16 @@ fn main() -> std::process::ExitCode {
 }
 
 fn run(chore: Chore) -> anyhow::Result<()> {
-    if let Chore::Serve { name, http, echo } = chore {
-        return topology::serve::serve(&name, http, echo); // ended by a signal, so it takes none itself
+    if !matches!(chore, Chore::Serve { .. } | Chore::Node { .. } | Chore::Pause) {
+        interrupt::install()?; // those are ended by a signal, so they take none themselves
     }
-    interrupt::install()?;
     match chore {
         Chore::Setup { build: false } => setup::everything(),
         Chore::Setup { build: true } => setup::building(),
         Chore::Demo { clean: true, .. } => demo::clean(),
         Chore::Demo { keep, clean: false } => demo::run(keep),
+        Chore::Cluster { clean: true, .. } => cluster::clean(),
+        Chore::Cluster { keep, clean: false } => cluster::run(keep),
         Chore::Test { list: true, .. } => {
             test::list();
             Ok(())
@@ -153,6 +176,8 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Bench { args } => bench::run(&args),
         Chore::Fuzz { seconds, seed } => fuzz::run(seconds, seed),
         Chore::Guest => kernels::guest::run(),
-        Chore::Serve { .. } => unreachable!("served above"),
+        Chore::Serve { name, http, echo } => topology::serve::serve(&name, http, echo),
+        Chore::Node { spec, first } => cluster::inside::run(&spec, first),
+        Chore::Pause => cluster::pause::run(),
     }
 }

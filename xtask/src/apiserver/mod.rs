@@ -1,7 +1,5 @@
 //! A real API server (etcd, kube-apiserver) on the topology's switch, where every node can reach it.
 
-mod binaries;
-
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -12,8 +10,7 @@ use crate::setup::{self, packages};
 use crate::shell::{Cmd, Said, cmd};
 use crate::topology::Topology;
 use crate::topology::layout::Host;
-use crate::{interrupt, paths, progress};
-use binaries::Binaries;
+use crate::{interrupt, paths, programs, progress};
 
 /// The switch's address on the way to t22; routed from everywhere.
 const ADDRESS: &str = "172.17.2.1";
@@ -39,6 +36,12 @@ impl User {
     }
 }
 
+/// Where its programs are.
+struct Binaries {
+    apiserver: PathBuf,
+    kubectl: PathBuf,
+}
+
 /// A running server. Its processes end with the topology.
 pub(crate) struct ApiServer {
     binaries: Binaries,
@@ -59,7 +62,8 @@ impl ApiServer {
     /// Starts one that knows nothing of Guenon.
     pub(crate) fn bare(topology: &mut Topology) -> Result<Self> {
         setup::programs(&[packages::API])?;
-        let binaries = binaries::find()?;
+        let [etcd, server, kubectl] = programs::find([&programs::ETCD, &programs::APISERVER, &programs::KUBECTL])?;
+        let binaries = Binaries { apiserver: server, kubectl };
         progress::step("starting etcd and kube-apiserver on the switch");
         let dir = topology.dir().join("apiserver");
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -67,7 +71,7 @@ impl ApiServer {
         let tokens = "admin-token,admin,1,system:masters\nagent-token,guenon-agent,2\n";
         std::fs::write(dir.join("tokens.csv"), tokens).context("cannot write tokens")?;
         let netns = topology.netns(Host::Switch);
-        let etcd = cmd(&binaries.etcd)
+        let etcd = cmd(&etcd)
             .args(["--listen-client-urls", "http://127.0.0.1:2379", "--advertise-client-urls", "http://127.0.0.1:2379"])
             .args(["--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync", "--data-dir"])
             .arg(dir.join("etcd"))

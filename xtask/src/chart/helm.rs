@@ -1,12 +1,12 @@
 //! The program `helm`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::{DIRECTORY, NAMESPACE, RELEASE};
-use crate::paths;
 use crate::shell::{Cmd, cmd};
+use crate::{paths, programs};
 
 /// The oldest Kubernetes that is supported: what templates are rendered for where no server is asked.
 const KUBERNETES: &str = "1.33.0";
@@ -19,14 +19,9 @@ pub(super) struct Helm {
 }
 
 impl Helm {
-    /// In `$KUBEBUILDER_ASSETS`, on PATH or in the cache.
+    /// In `$KUBEBUILDER_ASSETS`, on PATH or in the cache, else built.
     pub(super) fn find() -> Result<Self> {
-        let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(|dir| Path::new(&dir).join("helm"));
-        let cached = paths::cache()?.join("go/helm-4.2.3/bin/helm");
-        let found = assets.into_iter().filter(|file| file.is_file()).chain(paths::which("helm")).next();
-        let Some(program) = found.or_else(|| cached.is_file().then_some(cached)) else {
-            bail!("helm is neither in $KUBEBUILDER_ASSETS nor on PATH: install it (https://helm.sh)")
-        };
+        let [program] = programs::find([&programs::HELM])?;
         Ok(Self { program, home: paths::cache()?.join("helm-home") })
     }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: the whole thing, end to end, on one machine.
 
-mod show;
-mod traffic;
+pub(crate) mod show;
+pub(crate) mod traffic;
 
 use anyhow::{Result, bail};
 
@@ -22,9 +22,10 @@ pub(crate) fn run(keep: bool) -> Result<()> {
     let mut topology = up(Plan::new(NAME, &guenon, &paths::root().join("examples/demo")))?;
 
     let verdict = traffic::send(&topology).and_then(|answers| {
-        println!("{}", show::answers(&answers));
+        let names = Host::ENDPOINTS.map(Host::name);
+        println!("{}", show::answers(&answers, &names));
         println!("{}", show::counters(&topology)?);
-        traffic::judge(&answers)
+        traffic::judge(&answers, &names)
     });
     if keep {
         topology.keep()?;
@@ -38,8 +39,14 @@ pub(crate) fn run(keep: bool) -> Result<()> {
 
 /// `--clean`: removes whatever any topology has left.
 pub(crate) fn clean() -> Result<()> {
-    setup::root("demo --clean")?;
+    clean_those(|_| true)
+}
+
+/// Removes what topologies with such names have left.
+pub(crate) fn clean_those(wanted: impl Fn(&str) -> bool) -> Result<()> {
+    setup::root("... --clean")?;
     let mut records = Record::all()?;
+    records.retain(|record| wanted(record.name()));
     if records.is_empty() {
         progress::step("nothing to remove");
     }

@@ -9,13 +9,13 @@ use crate::topology::layout::Host;
 use crate::topology::metrics::sums;
 
 /// Who answered.
-pub(super) fn answers(all: &[Answers]) -> String {
+pub(crate) fn answers(all: &[Answers], names: &[&str]) -> String {
     let mut header = vec!["", "answered"];
-    header.extend(Host::ENDPOINTS.map(Host::name));
+    header.extend(names);
     let rows: Vec<Vec<String>> = all
         .iter()
         .map(|answers| {
-            let by = Host::ENDPOINTS.map(|host| answers.by.get(host.name()).copied().unwrap_or(0).to_string());
+            let by = names.iter().map(|name| answers.by.get(*name).copied().unwrap_or(0).to_string());
             let mut row = vec![answers.kind.clone(), format!("{} of {}", answers.answered(), answers.asked)];
             row.extend(by);
             row

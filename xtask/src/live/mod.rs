@@ -5,7 +5,7 @@ mod capture;
 mod changes;
 mod cluster;
 mod failures;
-mod ledger;
+pub(crate) mod ledger;
 mod lessons;
 mod load;
 mod traffic;

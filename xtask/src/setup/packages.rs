@@ -47,6 +47,14 @@ pub(crate) const MARKING: &[Need] = &[program("nft", "nftables")];
 pub(crate) const MUSL: &[Need] = &[program("musl-gcc", "musl-tools")];
 /// Keys of an API server.
 pub(crate) const API: &[Need] = &[program("openssl", "openssl")];
+/// For nodes of a cluster.
+pub(crate) const CLUSTER: &[Need] = &[
+    program("openssl", "openssl"),
+    program("nft", "nftables"),
+    program("runc", "runc"),
+    program("nsenter", "util-linux"),
+    file("/usr/lib/cni/ptp", "containernetworking-plugins"),
+];
 /// For other kernels in QEMU.
 pub(crate) const KERNELS: &[Need] = &[
     program("qemu-system-x86_64", "qemu-system-x86"),

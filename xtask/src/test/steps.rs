@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::{documents, licences, purity};
 use crate::setup::{self, packages};
-use crate::{alerts, build, chart, crdgen, dashboards, demo, generated, kernels, live};
+use crate::{alerts, build, chart, cluster, crdgen, dashboards, demo, generated, kernels, live};
 
 /// How many tests went how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,11 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step { name: "live", about: "scenarios on the demo's topology, with real agents and traffic", run: live::run },
     Step { name: "demo", about: "`cargo xtask demo`", run: |_| demo::run(false).map(one) },
+    Step {
+        name: "cluster",
+        about: "scenarios in a real Kubernetes cluster of three nodes, under load",
+        run: cluster::scenarios::run,
+    },
     Step {
         name: "kernels",
         about: "`cargo xtask kernels`: five other kernels, in QEMU",

@@ -33,6 +33,12 @@ pub(crate) fn get(netns: &str, server: SocketAddr, path: &str) -> Result<Reply> 
     exchange(netns, server, format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", server.ip()).as_bytes())
 }
 
+/// GET, answered within this time or not at all.
+pub(crate) fn try_get(netns: &str, server: SocketAddr, path: &str, limit: Duration) -> Result<Reply> {
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", server.ip());
+    talk(netns, server, limit, |stream| stream.write_all(request.as_bytes()))
+}
+
 /// POST.
 pub(crate) fn post(netns: &str, server: SocketAddr, path: &str, body: &[u8]) -> Result<Reply> {
     let head = format!("POST {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: {}\r\n\r\n", server.ip(), body.len());
@@ -55,7 +61,7 @@ pub(crate) fn patiently<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> 
 /// 256 frames at a time from XDP.
 pub(crate) fn post_gently(netns: &str, server: SocketAddr, path: &str, body: &[u8]) -> Result<Reply> {
     let head = format!("POST {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: {}\r\n\r\n", server.ip(), body.len());
-    talk(netns, server, |stream| {
+    talk(netns, server, LIMIT, |stream| {
         stream.write_all(head.as_bytes())?;
         for part in body.chunks(8 << 10) {
             stream.write_all(part)?;
@@ -66,18 +72,19 @@ pub(crate) fn post_gently(netns: &str, server: SocketAddr, path: &str, body: &[u
 }
 
 fn exchange(netns: &str, server: SocketAddr, request: &[u8]) -> Result<Reply> {
-    talk(netns, server, |stream| stream.write_all(request))
+    talk(netns, server, LIMIT, |stream| stream.write_all(request))
 }
 
 /// Connects, lets `send` send, and reads the reply.
 fn talk(
     netns: &str,
     server: SocketAddr,
+    limit: Duration,
     send: impl FnOnce(&mut TcpStream) -> std::io::Result<()> + Send,
 ) -> Result<Reply> {
     let talk = || -> Result<Vec<u8>> {
-        let mut stream = TcpStream::connect_timeout(&server, LIMIT).context("cannot connect")?;
-        stream.set_read_timeout(Some(LIMIT)).and_then(|()| stream.set_write_timeout(Some(LIMIT)))?;
+        let mut stream = TcpStream::connect_timeout(&server, limit).context("cannot connect")?;
+        stream.set_read_timeout(Some(limit)).and_then(|()| stream.set_write_timeout(Some(limit)))?;
         send(&mut stream).context("cannot send")?;
         let mut reply = Vec::new();
         stream.read_to_end(&mut reply).context("no reply")?;

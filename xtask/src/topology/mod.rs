@@ -1,11 +1,12 @@
 //! The topology of the demo and of the live tests: real namespaces, real agents, real servers.
 
 pub(crate) mod agent;
+pub(crate) mod cgroup;
 pub(crate) mod client;
 pub(crate) mod layout;
 pub(crate) mod metrics;
 pub(crate) mod netns;
-mod pass;
+pub(crate) mod pass;
 pub(crate) mod ping;
 pub(crate) mod record;
 pub(crate) mod serve;

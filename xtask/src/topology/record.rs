@@ -8,13 +8,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::netns;
+use super::{cgroup, netns};
 use crate::progress;
 
 /// Where records of all topologies are: one directory each, with the logs of what ran in it.
 const BASE: &str = "/run/guenon-demo";
 /// Where BPF objects are pinned.
 const PINS: &str = "/sys/fs/bpf";
+/// Where data of topologies are that may be large.
+const DATA: &str = "/var/lib/guenon-demo";
 
 /// What a topology consists of.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +26,12 @@ pub(crate) struct Record {
     kept: bool,
     namespaces: Vec<String>,
     processes: Vec<Process>,
+    /// Control groups, by name, in whatever hierarchy has them.
+    #[serde(default)]
+    cgroups: Vec<String>,
+    /// Whether there is a directory of data too large for /run.
+    #[serde(default)]
+    data: bool,
 }
 
 /// A process, told from another that got its pid later by when it was started.
@@ -72,8 +80,9 @@ impl Record {
     }
 
     fn nothing(name: &str) -> Self {
-        let (namespaces, processes) = (Vec::new(), Vec::new());
-        Self { name: name.to_owned(), owner: Process::default(), kept: false, namespaces, processes }
+        let (namespaces, processes, cgroups) = (Vec::new(), Vec::new(), Vec::new());
+        let owner = Process::default();
+        Self { name: name.to_owned(), owner, kept: false, namespaces, processes, cgroups, data: false }
     }
 
     fn read(name: &str) -> Self {
@@ -104,6 +113,21 @@ impl Record {
         Path::new(PINS).join(format!("guenon-demo-{}", self.name))
     }
 
+    /// Where what may be large goes; made if it is not there.
+    pub(crate) fn data(&mut self) -> Result<PathBuf> {
+        self.data = true;
+        self.save()?;
+        let dir = Path::new(DATA).join(&self.name);
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        Ok(dir)
+    }
+
+    /// A control group that is about to be made.
+    pub(crate) fn cgroup(&mut self, name: &str) -> Result<()> {
+        self.cgroups.push(name.to_owned());
+        self.save()
+    }
+
     /// A namespace that is about to be made.
     pub(crate) fn namespace(&mut self, name: &str) -> Result<()> {
         self.namespaces.push(name.to_owned());
@@ -126,9 +150,16 @@ impl Record {
             }
         };
         end(&self.processes);
-        keep(remove_pins(&self.pins()));
+        keep(remove_all(&self.pins()));
         for name in &self.namespaces {
             keep(netns::remove(name));
+        }
+        for name in &self.cgroups {
+            keep(cgroup::remove(name));
+        }
+        if self.data {
+            keep(remove_all(&Path::new(DATA).join(&self.name)));
+            let _ = std::fs::remove_dir(DATA);
         }
         let dir = self.dir();
         keep(std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display())));
@@ -174,7 +205,7 @@ fn end(processes: &[Process]) {
     }
 }
 
-fn remove_pins(dir: &Path) -> Result<()> {
+fn remove_all(dir: &Path) -> Result<()> {
     match std::fs::remove_dir_all(dir) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(e).with_context(|| format!("cannot remove {}", dir.display()))

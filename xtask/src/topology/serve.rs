@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /` | the name |
 //! | `GET /bytes/N` | N bytes, the i-th is i mod 251 |
+//! | `GET /lines` | from then on, the name, a blank and the line for every line that comes |
 //! | `POST /` | the name, and how many bytes came; 400 if one is not what `/bytes/N` would have given |
 //! | a datagram | name, a blank, the datagram; sent from the address that it was sent to |
 
@@ -68,6 +69,9 @@ fn answer(stream: TcpStream, name: &str) -> Result<()> {
     }
     let mut words = request.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    if (method, path) == ("GET", "/lines") {
+        return lines(reader, &stream, name);
+    }
     let (status, body) = match (method, path, path.strip_prefix("/bytes/").map(str::parse)) {
         ("GET", "/", _) => ("200 OK", format!("{name}\n").into_bytes()),
         ("GET", _, Some(Ok(count))) => ("200 OK", pattern(count)),
@@ -82,6 +86,18 @@ fn answer(stream: TcpStream, name: &str) -> Result<()> {
     let head = format!("HTTP/1.0 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     let mut writer = &stream;
     writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(&body)).context("cannot answer")
+}
+
+/// Line by line, until the client has no more.
+fn lines(mut reader: BufReader<&TcpStream>, mut writer: &TcpStream, name: &str) -> Result<()> {
+    writer.set_nodelay(true)?;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).context("no line")? == 0 {
+            return Ok(());
+        }
+        writer.write_all(format!("{name} {line}").as_bytes()).context("cannot answer")?;
+    }
 }
 
 /// One datagram. The source of the answer is the destination of the question: a client that dialled a VIP takes
