@@ -12,6 +12,7 @@
 
 mod client;
 mod conditions;
+mod events;
 mod follow;
 mod gather;
 mod hash_key;
@@ -30,11 +31,12 @@ use tokio::sync::mpsc::Sender;
 
 pub use self::client::{ConnectError, connect};
 pub(crate) use self::conditions::{carry_times, condition, now};
+pub(crate) use self::events::{NOTE, Telling};
 use self::gather::{Gather, Kind, News};
 pub use self::hash_key::{HashKeyError, HashKeySecret};
 pub use self::heartbeat::{LOST_AFTER, lease_of, node_of};
 pub use self::node_report::{NodeReporter, wanted_state};
-pub(crate) use self::reports::{Learnt, Record, Telling, Writer, learn};
+pub(crate) use self::reports::{Learnt, Record, Writer, learn};
 pub use self::uninstall::{Outcome as NodeOutcome, detach_all as detach_nodes};
 pub(crate) use self::watch::chain;
 use self::watch::{Watch, watch};

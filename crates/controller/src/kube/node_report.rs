@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use guenon_crd::{GuenonNode, GuenonNodeSpec, GuenonNodeStatus, NodeState};
+use guenon_crd::conditions::READY;
+use guenon_crd::{ConditionStatus, GuenonNode, GuenonNodeSpec, GuenonNodeStatus, NodeState};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{ListParams, Patch, PatchParams};
@@ -14,8 +15,10 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::conditions::{carry_times, now};
+use super::events::{Events, NOTE, Telling};
 use super::{chain, heartbeat};
 use crate::http::Health;
+use crate::model::cut;
 
 /// Who writes, in the server's records.
 pub(super) const MANAGER: &str = "guenon-agent";
@@ -38,6 +41,7 @@ pub struct NodeReporter {
     /// Whether that is known.
     listed: bool,
     owner: Option<OwnerReference>,
+    events: Events,
     written_at: Option<Instant>,
     /// What failed last, so that it is said once.
     failed: Option<String>,
@@ -48,6 +52,7 @@ impl NodeReporter {
     #[must_use]
     pub fn new(client: Client, namespace: String, node: String, health: Health) -> Self {
         let nodes = Api::all(client.clone());
+        let events = Events::new(client.clone(), MANAGER, &node);
         Self {
             client,
             nodes,
@@ -57,6 +62,7 @@ impl NodeReporter {
             held: None,
             listed: false,
             owner: None,
+            events,
             written_at: None,
             failed: None,
         }
@@ -162,7 +168,13 @@ impl NodeReporter {
             "metadata": {"name": self.node},
             "status": status,
         });
-        self.held = Some(self.nodes.patch_status(&self.node, &apply, &Patch::Apply(&object)).await?);
+        let new = self.nodes.patch_status(&self.node, &apply, &Patch::Apply(&object)).await?;
+        if let (Some(telling), Some(uid)) = (telling(&old, &status), &new.metadata.uid)
+            && let Err(error) = self.events.tell::<GuenonNode>(None, &self.node, uid, &telling).await
+        {
+            tracing::debug!("cannot send an event of GuenonNode {}: {}", self.node, chain(&error));
+        }
+        self.held = Some(new);
         Ok(())
     }
 
@@ -202,6 +214,17 @@ impl NodeReporter {
             self.failed = Some(failed);
         }
     }
+}
+
+/// What is to be told when a report takes the place of another: that a node is ready, or is not any more, or has problems.
+fn telling(old: &GuenonNodeStatus, new: &GuenonNodeStatus) -> Option<Telling> {
+    let ready =
+        |status: &GuenonNodeStatus| status.conditions.iter().find(|condition| condition.type_ == READY).cloned();
+    let (old, new) = (ready(old), ready(new)?);
+    let same = old.as_ref().is_some_and(|old| (old.status, &old.reason) == (new.status, &new.reason));
+    let is_start = old.is_none() && new.status != ConditionStatus::True;
+    let warning = new.status != ConditionStatus::True || new.reason != READY;
+    (!same && !is_start).then(|| Telling { warning, reason: new.reason, note: cut(&new.message, NOTE) })
 }
 
 /// The report as it is written over another.

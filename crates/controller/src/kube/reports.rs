@@ -3,14 +3,13 @@
 use futures::{Stream, StreamExt as _};
 use guenon_crd::{Condition, GuenonNode, GuenonNodeSpec, GuenonNodeStatus, VirtualService, VirtualServiceStatus};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::events::{Events, Telling};
 use super::follow::{Told, follow};
 use super::heartbeat::node_of;
 use super::watch::version;
@@ -109,14 +108,13 @@ fn part<S: DeserializeOwned + Default>(object: &DynamicObject, name: &str) -> S 
 #[derive(Clone)]
 pub(crate) struct Writer {
     client: Client,
-    recorder: Recorder,
+    events: Events,
 }
 
 impl Writer {
     /// `identity` is the replica's.
     pub(crate) fn new(client: Client, identity: &str) -> Self {
-        let reporter = Reporter { controller: "guenon-controller".to_owned(), instance: Some(identity.to_owned()) };
-        Self { recorder: Recorder::new(client.clone(), reporter), client }
+        Self { events: Events::new(client.clone(), MANAGER, identity), client }
     }
 
     /// Writes the status of a VirtualService.
@@ -145,32 +143,7 @@ impl Writer {
     }
 
     /// Tells of a VirtualService what a person would want to know.
-    pub(crate) async fn event(&self, name: &ServiceName, uid: &str, told: &Telling) -> kube::Result<()> {
-        let about = ObjectReference {
-            api_version: Some(VirtualService::api_version(&()).into_owned()),
-            kind: Some(VirtualService::kind(&()).into_owned()),
-            namespace: Some(name.namespace.clone()),
-            name: Some(name.name.clone()),
-            uid: Some(uid.to_owned()),
-            ..ObjectReference::default()
-        };
-        let Telling { warning, reason, note } = told;
-        let event = Event {
-            type_: if *warning { EventType::Warning } else { EventType::Normal },
-            reason: reason.clone(),
-            note: Some(note.clone()),
-            action: "Reconcile".to_owned(),
-            secondary: None,
-        };
-        self.recorder.publish(&event, &about).await
+    pub(crate) async fn event(&self, name: &ServiceName, uid: &str, telling: &Telling) -> kube::Result<()> {
+        self.events.tell::<VirtualService>(Some(&name.namespace), &name.name, uid, telling).await
     }
-}
-
-/// What an event tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Telling {
-    pub(crate) warning: bool,
-    pub(crate) reason: String,
-    /// Of 1,000 characters at most.
-    pub(crate) note: String,
 }

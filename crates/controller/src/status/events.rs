@@ -6,12 +6,9 @@ use std::time::{Duration, Instant};
 use guenon_crd::{Condition, ConditionStatus, VirtualServiceStatus, conditions as types};
 
 use super::conditions::reasons;
-use crate::kube::Telling;
+use crate::kube::{NOTE, Telling};
 use crate::model::{ProblemReason, cut};
 use crate::resolve::Finding;
-
-/// Most characters of a note; the server takes 1,024.
-const NOTE: usize = 1000;
 
 /// What is to be told when a status becomes another.
 pub(super) fn tellings(before: &VirtualServiceStatus, after: &VirtualServiceStatus) -> Vec<Telling> {
