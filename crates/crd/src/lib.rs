@@ -30,6 +30,9 @@ pub const GROUP: &str = "guenon.dev";
 /// The version of every kind in this crate.
 pub const VERSION: &str = "v1alpha1";
 
+/// The lastTransitionTime of conditions that nobody has looked at yet.
+pub const NEVER: &str = "1970-01-01T00:00:00Z";
+
 /// Most addresses of a VirtualService.
 pub const MAX_ADDRESSES: usize = 8;
 /// Most ports of a VirtualService.

@@ -57,7 +57,7 @@ pub(crate) fn pending() -> Value {
             "status": status,
             "reason": "Pending",
             "message": "Waiting for the Guenon controller",
-            "lastTransitionTime": "1970-01-01T00:00:00Z",
+            "lastTransitionTime": crate::NEVER,
         })
     };
     json!({"conditions": [

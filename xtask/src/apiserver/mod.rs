@@ -6,35 +6,46 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::chart::NAMESPACE;
 use crate::setup::{self, packages};
 use crate::shell::{Cmd, Said, cmd};
 use crate::topology::Topology;
 use crate::topology::layout::Host;
-use crate::{interrupt, paths, programs, progress};
+use crate::{chart, interrupt, paths, programs, progress};
 
 /// The switch's address on the way to t22; routed from everywhere.
 const ADDRESS: &str = "172.17.2.1";
 const PORT: u16 = 6443;
+const ADMIN_TOKEN: &str = "admin-token";
+/// Every request once, when it is answered (a watch: when it begins), without its content.
+const AUDIT: &str =
+    "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
 /// How long it may take to be ready.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Who may ask. (Tokens of a test's own server, which nobody else can reach.)
+/// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum User {
-    /// May do everything.
+    /// May do everything. (A token of a test's own server, which nobody else can reach.)
     Admin,
-    /// May do what an agent may.
-    Agent,
+    /// The agent of a node, as the chart has it.
+    Agent(Host),
+    /// The controller, as the chart has it.
+    Controller,
 }
 
 impl User {
-    const fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Self::Admin => "admin",
-            Self::Agent => "guenon-agent",
+            Self::Admin => "admin".to_owned(),
+            Self::Agent(host) => format!("agent-{}", host.name()),
+            Self::Controller => "controller".to_owned(),
         }
     }
 }
+
+/// The Secret with the hash key, as the chart calls it.
+pub(crate) const HASH_KEY: &str = "guenon-hash-key";
 
 /// Where its programs are.
 struct Binaries {
@@ -51,12 +62,40 @@ pub(crate) struct ApiServer {
 }
 
 impl ApiServer {
-    /// Starts one, with the definitions of deploy/crds and an agent's rights.
+    /// Starts one, with all that the chart renders (of which nobody runs the pods here) and a Node object for each node; agents
+    /// and controllers have the chart's rights.
     pub(crate) fn start(topology: &mut Topology) -> Result<Self> {
         let server = Self::bare(topology)?;
         server.define()?;
-        server.allow(true)?;
+        server.apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n"))?;
+        server.allow()?;
+        for host in Host::NODES {
+            let object = format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {}}}\n", host.name());
+            server.kubectl(&["create", "-f", "-"]).input(object).run()?;
+            server.write_config(User::Agent(host), &server.token("guenon-agent", Some(host))?)?;
+        }
+        server.write_config(User::Controller, &server.token("guenon-controller", None)?)?;
         Ok(server)
+    }
+
+    /// Gives agents and controllers the rights of the chart.
+    pub(crate) fn allow(&self) -> Result<()> {
+        let rights = ["agent-rbac", "controller-rbac", "admission-policy"];
+        self.apply(&chart::render(&rights.map(|name| format!("templates/{name}.yaml")))?)
+    }
+
+    /// Takes those of agents away.
+    pub(crate) fn forbid(&self) -> Result<()> {
+        self.kubectl(&["delete", "clusterrolebinding", "guenon-agent"]).run()
+    }
+
+    /// A token of a service account; bound to a node, as that of a pod there.
+    fn token(&self, account: &str, host: Option<Host>) -> Result<String> {
+        let mut args = vec!["-n", NAMESPACE, "create", "token", account];
+        if let Some(host) = host {
+            args.extend(["--bound-object-kind", "Node", "--bound-object-name", host.name()]);
+        }
+        Ok(self.kubectl(&args).read()?.trim().to_owned())
     }
 
     /// Starts one that knows nothing of Guenon.
@@ -68,8 +107,9 @@ impl ApiServer {
         let dir = topology.dir().join("apiserver");
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         cmd("openssl").args(["genrsa", "-out", "sa.key", "2048"]).dir(&dir).run()?;
-        let tokens = "admin-token,admin,1,system:masters\nagent-token,guenon-agent,2\n";
+        let tokens = format!("{ADMIN_TOKEN},admin,1,system:masters\n");
         std::fs::write(dir.join("tokens.csv"), tokens).context("cannot write tokens")?;
+        std::fs::write(dir.join("audit.yaml"), AUDIT).context("cannot write the audit policy")?;
         let netns = topology.netns(Host::Switch);
         let etcd = cmd(&etcd)
             .args(["--listen-client-urls", "http://127.0.0.1:2379", "--advertise-client-urls", "http://127.0.0.1:2379"])
@@ -79,9 +119,7 @@ impl ApiServer {
         topology.start(etcd, "etcd")?;
         let process = topology.start(apiserver(&binaries, &dir, &netns), "kube-apiserver")?;
         let server = Self { binaries, dir, netns, process };
-        for user in [User::Admin, User::Agent] {
-            std::fs::write(server.kubeconfig(user), server.config_of(user)).context("cannot write a kubeconfig")?;
-        }
+        server.write_config(User::Admin, ADMIN_TOKEN)?;
         server.wait()?;
         Ok(server)
     }
@@ -122,20 +160,6 @@ impl ApiServer {
         self.dir.join(format!("{}.kubeconfig", user.name()))
     }
 
-    /// Gives the agents their rights, or takes away that to nodes.
-    pub(crate) fn allow(&self, nodes: bool) -> Result<()> {
-        let core = if nodes { "[services, endpoints, nodes]" } else { "[services, endpoints]" };
-        self.apply(&format!(
-            "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: guenon-agent}}\nrules:\n\
-             - {{apiGroups: [guenon.dev], resources: [virtualservices], verbs: [list, watch]}}\n\
-             - {{apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}}\n\
-             - {{apiGroups: [\"\"], resources: {core}, verbs: [list, watch]}}\n---\n\
-             apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {{name: guenon-agent}}\n\
-             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: guenon-agent}}\n\
-             subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: guenon-agent}}]\n"
-        ))
-    }
-
     /// Ends the server; what it stored stays.
     pub(crate) fn stop(&mut self) -> Result<()> {
         self.process.kill().and_then(|()| self.process.wait()).context("cannot end kube-apiserver").map(drop)
@@ -167,11 +191,16 @@ impl ApiServer {
         (format!("https://{ADDRESS}:{PORT}"), self.dir.join("certs/apiserver.crt"))
     }
 
-    fn config_of(&self, user: User) -> String {
-        let token = match user {
-            User::Admin => "admin-token",
-            User::Agent => "agent-token",
-        };
+    /// What was asked for, by whom and with which answer: the audit log, an event a line.
+    pub(crate) fn audit_log(&self) -> Result<String> {
+        std::fs::read_to_string(self.dir.join("audit.log")).context("cannot read the audit log")
+    }
+
+    fn write_config(&self, user: User, token: &str) -> Result<()> {
+        std::fs::write(self.kubeconfig(user), self.config(token)).context("cannot write a kubeconfig")
+    }
+
+    fn config(&self, token: &str) -> String {
         let (url, authority) = self.url();
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
@@ -190,6 +219,7 @@ fn apiserver(binaries: &Binaries, dir: &Path, netns: &str) -> Cmd {
         .args(["--service-account-issuer=https://kubernetes.default.svc"])
         .args(["--service-account-key-file=sa.key", "--service-account-signing-key-file=sa.key"])
         .args(["--token-auth-file=tokens.csv", "--cert-dir=certs"])
+        .args(["--audit-policy-file=audit.yaml", "--audit-log-path=audit.log"])
         .dir(dir)
         .netns(netns)
 }

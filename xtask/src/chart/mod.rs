@@ -20,11 +20,17 @@ use helm::Helm;
 pub(crate) const DIRECTORY: &str = "deploy/helm/guenon";
 /// What tests call the release and its namespace, as docs do.
 const RELEASE: &str = "guenon";
-const NAMESPACE: &str = "guenon-system";
+pub(crate) const NAMESPACE: &str = "guenon-system";
 
 /// `cargo xtask chart`: renders the snapshots, and says which differ or writes them anew.
 pub(crate) fn run(accept: bool) -> Result<()> {
     snapshots::run(&Helm::find()?, accept)
+}
+
+/// What these templates of the chart render to.
+pub(crate) fn render(templates: &[String]) -> Result<String> {
+    let show: Vec<&str> = templates.iter().flat_map(|template| ["--show-only", template]).collect();
+    Helm::find()?.template(&show).read()
 }
 
 /// `cargo xtask test --only chart`

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::process::Child;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -9,28 +10,41 @@ use serde_json::{Value, json};
 use super::changes::{eventually, no_problem_is_left, problems, status};
 use super::load::Load;
 use super::{ensure, traffic};
-use crate::apiserver::{ApiServer, User};
+use crate::apiserver::{ApiServer, HASH_KEY, User};
+use crate::chart::NAMESPACE;
 use crate::demo;
+use crate::shell::cmd;
 use crate::topology::layout::{HTTP, Host, VIP4, VIP6, addresses};
 use crate::topology::{Topology, client};
 
-/// An API server that holds the nodes and the demo's VirtualServices, and agents that follow it.
-fn up(topology: &mut Topology) -> Result<ApiServer> {
+/// An API server that holds the nodes and the demo's VirtualServices, agents that follow it, and a controller.
+pub(super) fn up(topology: &mut Topology) -> Result<ApiServer> {
     let server = ApiServer::start(topology)?;
     for host in Host::NODES {
         let addresses: Vec<String> =
             addresses(host).map(|address| format!("{{\"type\":\"InternalIP\",\"address\":\"{address}\"}}")).collect();
         let patch = format!("{{\"status\":{{\"addresses\":[{}]}}}}", addresses.join(","));
-        server.apply(&format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {}}}\n", host.name()))?;
         let node = ["patch", "node", host.name(), "--subresource=status", "--type=merge", "-p", &patch];
         server.kubectl(&node).run()?;
+        topology.plan.kubeconfigs.insert(host, server.kubeconfig(User::Agent(host)));
     }
     let manifests = topology.manifests().join("web.yaml");
     server.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: demo}\n")?;
     server.apply(&std::fs::read_to_string(&manifests).context("the demo's manifests")?)?;
-    topology.plan.kubeconfig = Some(server.kubeconfig(User::Agent));
+    start_controller(topology, &server, "controller-a")?;
     demo::start_agents(topology)?;
     Ok(server)
+}
+
+/// Starts a replica of the controller on the switch.
+pub(super) fn start_controller(topology: &mut Topology, server: &ApiServer, identity: &str) -> Result<Child> {
+    let command = cmd(&topology.plan.guenon)
+        .args(["controller", "--create-hash-key", "--hash-key-secret", HASH_KEY, "--namespace", NAMESPACE])
+        .args(["--director-selector", topology.plan.director_selector])
+        .args(["--identity", identity, "--listen", "127.0.0.1:0", "--kubeconfig"])
+        .arg(server.kubeconfig(User::Controller))
+        .netns(&topology.netns(Host::Switch));
+    topology.start(command, identity)
 }
 
 /// Waits until these hosts, and no others, answer on a VIP.
@@ -171,7 +185,7 @@ pub(super) fn server_away(topology: &mut Topology) -> Result<()> {
 }
 
 /// Agents wait longer and longer before they ask again: half a minute at most.
-fn no_problem_is_left_for_long(topology: &Topology) -> Result<()> {
+pub(super) fn no_problem_is_left_for_long(topology: &Topology) -> Result<()> {
     let mut last = Ok(());
     for _ in 0..6 {
         last = no_problem_is_left(topology);
@@ -184,7 +198,7 @@ fn no_problem_is_left_for_long(topology: &Topology) -> Result<()> {
 
 pub(super) fn rights_taken_away(topology: &mut Topology) -> Result<()> {
     let mut server = up(topology)?;
-    server.allow(false)?;
+    server.forbid()?;
     // A watch that is open stays open; the next one is refused.
     server.stop()?;
     server.restart(topology)?;
@@ -202,6 +216,6 @@ pub(super) fn rights_taken_away(topology: &mut Topology) -> Result<()> {
         last?;
     }
     traffic::everybody_answers(topology)?;
-    server.allow(true)?;
+    server.allow()?;
     no_problem_is_left_for_long(topology)
 }

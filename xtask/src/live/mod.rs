@@ -4,6 +4,7 @@
 mod capture;
 mod changes;
 mod cluster;
+mod controller;
 mod failures;
 pub(crate) mod ledger;
 mod lessons;
@@ -77,6 +78,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     cluster("agents follow the API server", cluster::agents_follow),
     cluster("an API server that is away changes nothing", cluster::server_away),
     cluster("rights that are taken away are named", cluster::rights_taken_away),
+    cluster("kubectl shows what is in force, what is wrong and why", controller::statuses),
+    cluster("a controller that dies is replaced within 20 s", controller::failover),
+    cluster("a node whose agent dies is not shown healthy", controller::agent_lost),
+    cluster("an agent restarted without API server goes on", controller::restarted_alone),
+    cluster("directors are chosen by label", controller::directors_by_label),
+    cluster("uninstall gives every node back", controller::uninstall),
     everywhere("detach leaves the node as it was", changes::detach),
 ];
 
@@ -116,10 +123,16 @@ impl Scenario {
         let mut topology = if self.agents { demo::up(plan)? } else { Topology::build(plan)? };
         let verdict = (self.then)(&mut topology).and_then(|()| ledger::balanced(&topology));
         let verdict = verdict.with_context(|| {
-            let logs: Vec<String> = Host::NODES
+            let mut logs: Vec<String> = Host::NODES
                 .iter()
                 .map(|&host| format!("--- the agent of {} said\n{}", host.name(), topology.log_tail(host)))
                 .collect();
+            for replica in ["controller-a", "controller-b", "controller-c"] {
+                let said = std::fs::read_to_string(topology.log(replica)).unwrap_or_default();
+                if !said.is_empty() {
+                    logs.push(format!("--- {replica} said\n{said}"));
+                }
+            }
             format!("{}\n--- and this failed", logs.join("\n"))
         });
         let removed = topology.remove();

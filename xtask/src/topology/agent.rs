@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 
 use super::layout::{Host, METRICS, addresses};
 use super::{Topology, client};
+use crate::apiserver::HASH_KEY;
+use crate::chart::NAMESPACE;
 use crate::interrupt;
 use crate::shell::{Cmd, cmd};
 
@@ -27,8 +29,10 @@ impl Topology {
             "--metrics-detail",
             self.plan.metrics_detail,
         ]);
-        if let Some(kubeconfig) = &self.plan.kubeconfig {
+        if let Some(kubeconfig) = self.plan.kubeconfigs.get(&host) {
             command = command.arg("--kubeconfig").arg(kubeconfig);
+            command = command.args(["--namespace", NAMESPACE, "--hash-key-secret", HASH_KEY]);
+            command = command.args(["--director-selector", self.plan.director_selector]);
         } else {
             command = command.arg("--manifests").arg(self.manifests());
             for director in addresses(Host::T22) {

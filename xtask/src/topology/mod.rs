@@ -41,8 +41,10 @@ pub(crate) struct Plan {
     pub(crate) guenon: PathBuf,
     /// The manifests that agents read; copied, so that a test may change its own.
     pub(crate) manifests: PathBuf,
-    /// Where agents find a cluster, whose objects they then follow in place of the manifests.
-    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Where each agent finds a cluster, whose objects they then follow in place of the manifests.
+    pub(crate) kubeconfigs: BTreeMap<Host, PathBuf>,
+    /// Which nodes are directors, by label; empty: every one.
+    pub(crate) director_selector: &'static str,
     /// Where agents serve metrics: at `METRICS` in any case.
     pub(crate) listen: &'static str,
     /// How detailed their metrics are.
@@ -60,7 +62,8 @@ impl Plan {
             cards: Vec::new(),
             guenon: guenon.to_owned(),
             manifests: manifests.to_owned(),
-            kubeconfig: None,
+            kubeconfigs: BTreeMap::new(),
+            director_selector: "",
             listen: METRICS,
             metrics_detail: "node",
         }

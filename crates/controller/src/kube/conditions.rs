@@ -25,7 +25,8 @@ pub(crate) fn condition(
 pub(crate) fn carry_times(new: &mut [Condition], old: &[Condition], now: &str) {
     for condition in new {
         let same = old.iter().find(|old| old.type_ == condition.type_ && old.status == condition.status);
-        condition.last_transition_time = same.map_or(now, |old| &old.last_transition_time).to_owned();
+        let since = same.map(|old| old.last_transition_time.as_str()).filter(|since| *since != guenon_crd::NEVER);
+        condition.last_transition_time = since.unwrap_or(now).to_owned();
     }
 }
 
@@ -51,6 +52,9 @@ mod tests {
         let mut other = [condition("Ready", ConditionStatus::False, Some(2), "NoReadyEndpoints", "")];
         carry_times(&mut other, &old, "now");
         assert_eq!(other[0].last_transition_time, "now");
+        let never = [Condition { last_transition_time: guenon_crd::NEVER.to_owned(), ..other[0].clone() }];
+        carry_times(&mut other, &never, "later");
+        assert_eq!(other[0].last_transition_time, "later", "nobody had looked before");
     }
 
     #[test]

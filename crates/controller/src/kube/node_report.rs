@@ -91,7 +91,7 @@ impl NodeReporter {
                     Some(Ok(Event::InitDone)) => self.holds(listing.take(), &wanted),
                     Some(Ok(Event::Apply(object))) => self.holds(Some(object), &wanted),
                     Some(Ok(Event::Delete(_))) => self.holds(None, &wanted),
-                    Some(Err(error)) => tracing::debug!("cannot watch GuenonNode {}: {}", self.node, chain(&error)),
+                    Some(Err(error)) => self.fails("watch", chain(&error)),
                     None => return,
                 },
                 changed = reports.changed() => if changed.is_err() {
@@ -198,17 +198,18 @@ impl NodeReporter {
     }
 
     fn note(&mut self, what: &str, done: Result<kube::Result<()>, tokio::time::error::Elapsed>) {
-        let failed = match done {
+        match done {
             Ok(Ok(())) => {
                 if self.failed.take().is_some() {
                     tracing::info!("GuenonNode {}: reports arrive again", self.node);
                 }
-                return;
             }
-            Ok(Err(error)) => chain(&error),
-            Err(_) => format!("no answer within {} s", LIMIT.as_secs()),
-        };
-        // Whatever it holds, it is asked before the next try.
+            Ok(Err(error)) => self.fails(what, chain(&error)),
+            Err(_) => self.fails(what, format!("no answer within {} s", LIMIT.as_secs())),
+        }
+    }
+
+    fn fails(&mut self, what: &str, failed: String) {
         if self.failed.as_ref() != Some(&failed) {
             tracing::warn!("cannot {what} GuenonNode {}: {failed}; trying again", self.node);
             self.failed = Some(failed);

@@ -28,13 +28,14 @@ pub(super) struct NodeReports {
     sender: watch::Sender<Option<GuenonNodeStatus>>,
     fingerprint: String,
     stale: bool,
-    told_at: Option<Instant>,
+    /// When it may be told again.
+    again: Instant,
 }
 
 impl NodeReports {
     /// Told by this way, of a data path with this key.
     pub(super) fn new(sender: watch::Sender<Option<GuenonNodeStatus>>, key: HashKey) -> Self {
-        Self { sender, fingerprint: key.fingerprint(), stale: true, told_at: None }
+        Self { sender, fingerprint: key.fingerprint(), stale: true, again: Instant::now() }
     }
 
     /// Whether something is to be told now.
@@ -45,7 +46,7 @@ impl NodeReports {
 
     /// When.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.stale.then(|| self.told_at.map_or_else(Instant::now, |at| at + PAUSE))
+        self.stale.then_some(self.again)
     }
 
     /// Tells it.
@@ -56,7 +57,7 @@ impl NodeReports {
             *old = Some(new);
             differs
         });
-        (self.stale, self.told_at) = (false, Some(now));
+        (self.stale, self.again) = (false, now + PAUSE);
     }
 }
 
@@ -144,6 +145,7 @@ fn ready(waiting_for: &[String], problems: &BTreeSet<Problem>) -> guenon_crd::Co
     let some = problems.iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let (status, reason, message) = match (waiting_for, problems.len()) {
         ([], 0) => (ConditionStatus::True, "Ready", "what is wanted is in force".to_owned()),
+        ([], 1) => (ConditionStatus::True, "Problems", format!("in force, but for a problem: {some}")),
         ([], count) => (ConditionStatus::True, "Problems", format!("in force, but for {count} problems: {some}")),
         (reasons, _) => (ConditionStatus::False, "NotReady", reasons.join("; ")),
     };
