@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
+/// An object to copy from.
+const EXAMPLE: &str = include_str!("../../../../../examples/virtualservice.yaml");
+
 const GENERATED: &str = "<!-- Generated from crates/crd by `cargo xtask crdgen`; a test fails when it differs. -->\n";
 
 /// One kind's page in Markdown.
@@ -23,6 +26,13 @@ pub(crate) fn page(definition: &Value) -> String {
         group = word(&spec["group"]),
         version = word(&version["name"]),
     );
+    if kind == "VirtualService" {
+        let _ = write!(
+            text,
+            "\nWhat the words mean, and every condition with its reasons: [concepts.md](concepts.md). Mistakes and what a server says \
+             of them: [troubleshooting.md](troubleshooting.md#the-object-is-refused).\n\n## Example\n\n```yaml\n{EXAMPLE}```\n"
+        );
+    }
     columns(&mut text, version);
     let mut rules = Rules::default();
     rules.of(schema, &kind);
