@@ -64,10 +64,11 @@ fn fields(text: &mut String, rules: &mut Rules, object: &Value, path: &str) {
     for (name, schema) in object["properties"].as_object().unwrap_or(&empty) {
         let path = format!("{path}.{name}");
         let items = &schema["items"];
-        let default = match &schema["default"] {
-            Value::Null if required.iter().any(|required| required == name) => "**required**".to_owned(),
-            Value::Null => String::new(),
-            default => format!("`{}`", default.as_str().map_or_else(|| default.to_string(), str::to_owned)),
+        let is_required = required.iter().any(|required| required == name);
+        let default = match schema.get("default") {
+            Some(default) => format!("`{}`", default.as_str().map_or_else(|| default.to_string(), str::to_owned)),
+            None if is_required => "**required**".to_owned(),
+            None => String::new(),
         };
         let cells = [format!("`{path}`"), kind(schema), default, bounds(schema), sentence(schema)];
         let _ = writeln!(text, "| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
