@@ -15,6 +15,8 @@ struct Case {
     #[serde(default)]
     spec: Option<Value>,
     #[serde(default)]
+    status: Option<Value>,
+    #[serde(default)]
     says: Vec<String>,
 }
 
@@ -41,8 +43,12 @@ fn a_file_gets_the_answer_of_a_server() {
     let corpus = include_str!("../../../../crd/corpus.yaml");
     let cases: Vec<Case> = serde_yaml_ng::from_str(corpus).expect("the corpus");
     assert!(cases.len() > 70, "{} cases", cases.len());
-    for Case { it, metadata, spec, says } in cases {
-        let (lines, accepted) = said(&object(metadata, spec));
+    for Case { it, metadata, spec, status, says } in cases {
+        let mut object = object(metadata, spec);
+        if let Some(status) = status {
+            object["status"] = status;
+        }
+        let (lines, accepted) = said(&object);
         assert_eq!(accepted, says.is_empty(), "{it}: {lines:#?}");
         assert_eq!(lines.len(), says.len(), "{it}: a server says {says:#?}, a file {lines:#?}");
         for wanted in says {
