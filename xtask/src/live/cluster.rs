@@ -70,23 +70,28 @@ struct Case {
     #[serde(default)]
     spec: Option<Value>,
     #[serde(default)]
+    status: Option<Value>,
+    #[serde(default)]
     says: Vec<String>,
 }
 
 impl Case {
-    fn object(metadata: Option<&Value>, spec: &Option<Value>) -> String {
+    fn object(&self) -> String {
+        let Self { it: _, metadata, spec, status, says: _ } = self;
         let mut object = json!({"apiVersion": "guenon.dev/v1alpha1", "kind": "VirtualService"});
-        object["metadata"] = metadata.cloned().unwrap_or_else(|| json!({"namespace": "default", "name": "web"}));
-        if let Some(spec) = spec {
-            object["spec"] = spec.clone();
+        object["metadata"] = metadata.clone().unwrap_or_else(|| json!({"namespace": "default", "name": "web"}));
+        for (name, value) in [("spec", spec), ("status", status)] {
+            if let Some(value) = value {
+                object[name] = value.clone();
+            }
         }
         object.to_string()
     }
 
     /// Whether the server says what the corpus says that it does.
     fn judged(&self, server: &ApiServer) -> Result<()> {
-        let Self { it, metadata, spec, says } = self;
-        let said = server.dry_run(&Self::object(metadata.as_ref(), spec))?;
+        let Self { it, says, .. } = self;
+        let said = server.dry_run(&self.object())?;
         let found = answers_in(&said.stderr);
         let accepted = said.status.success();
         ensure(accepted == says.is_empty(), || format!("{it}: accepted: {accepted}. {}", said.stderr))?;
@@ -117,7 +122,7 @@ pub(super) fn bad_objects_are_refused(topology: &mut Topology) -> Result<()> {
     for case in &cases {
         case.judged(&server)?;
     }
-    server.apply(&Case::object(None, &cases[0].spec))?;
+    server.apply(&cases[0].object())?;
     let columns = server.kubectl(&["get", "gvs"]).read()?;
     let header: Vec<&str> = columns.lines().next().unwrap_or_default().split_whitespace().collect();
     let wanted = ["NAME", "VIPS", "PORTS", "ENDPOINTS", "DIRECTORS", "READY", "ACCEPTED", "PROGRAMMED", "AGE"];

@@ -111,6 +111,9 @@ pub(crate) fn run(named: Option<&str>) -> Result<Count> {
         }
         interrupt::check()?;
     }
+    if count == Count::default() {
+        bail!("no scenario has {:?} in its name", named.unwrap_or_default());
+    }
     Ok(count)
 }
 

@@ -105,7 +105,11 @@ fn api_version_of(kind: &str) -> Option<&'static str> {
 
 /// An object of Guenon's own API: a field that is not known is a mistake, as with `kubectl apply`.
 fn strict(node: &Node<'_>, key: Option<ObjectKey>) -> Entry {
-    let (read, unknown) = de::read::<crd::VirtualService>(node);
+    let (mut read, mut unknown) = de::read::<crd::VirtualService>(node);
+    if read.as_ref().is_err_and(|misfit| misfit.path.starts_with("status")) {
+        // A server takes no notice of what people write there.
+        (read, unknown) = de::read(&node.without("status"));
+    }
     let mut entry = entry(node, key, read, convert::virtual_service);
     // Fields that only a server writes may come from a newer one.
     let unknown = unknown.into_iter().filter(|field| !field.path.starts_with("status"));

@@ -53,6 +53,15 @@ impl<'a> Node<'a> {
         entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
+    /// The same without a key.
+    pub(super) fn without(&self, key: &str) -> Self {
+        let mut node = self.clone();
+        if let Value::Map(entries) = &mut node.value {
+            entries.retain(|entry| entry.key != key);
+        }
+        node
+    }
+
     /// The text of a string.
     pub(super) fn text(&self) -> Option<&str> {
         if let Value::String(text) = &self.value { Some(text) } else { None }

@@ -32,7 +32,10 @@ pub(super) fn judge(object: &Node<'_>) -> Vec<Verdict> {
         let message = "Required value".to_owned();
         return vec![Verdict { field: "spec".to_owned(), message, stops_rules: true }];
     };
-    JUDGE.with(|judge| judge.judge(&json(spec)))
+    let mut verdicts = JUDGE.with(|judge| judge.judge(&json(spec)));
+    // Rules are asked in no order.
+    verdicts.sort_by(|a, b| a.field.cmp(&b.field));
+    verdicts
 }
 
 /// The same problems in a server's words, each with the cure that we know.

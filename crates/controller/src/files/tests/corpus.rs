@@ -15,6 +15,8 @@ struct Case {
     #[serde(default)]
     spec: Option<Value>,
     #[serde(default)]
+    status: Option<Value>,
+    #[serde(default)]
     says: Vec<String>,
 }
 
@@ -41,8 +43,12 @@ fn a_file_gets_the_answer_of_a_server() {
     let corpus = include_str!("../../../../crd/corpus.yaml");
     let cases: Vec<Case> = serde_yaml_ng::from_str(corpus).expect("the corpus");
     assert!(cases.len() > 70, "{} cases", cases.len());
-    for Case { it, metadata, spec, says } in cases {
-        let (lines, accepted) = said(&object(metadata, spec));
+    for Case { it, metadata, spec, status, says } in cases {
+        let mut object = object(metadata, spec);
+        if let Some(status) = status {
+            object["status"] = status;
+        }
+        let (lines, accepted) = said(&object);
         assert_eq!(accepted, says.is_empty(), "{it}: {lines:#?}");
         assert_eq!(lines.len(), says.len(), "{it}: a server says {says:#?}, a file {lines:#?}");
         for wanted in says {
@@ -65,14 +71,14 @@ fn a_refusal_says_what_to_do_too() {
     insta::assert_snapshot!(mistyped + "\n--\n" + &said(&object(None, Some(spec))).0.join("\n"), @r#"
     spec.addresses[2]: Duplicate value: "203.0.113.10"
     spec.delivery: Unsupported value: "nat": supported values: "Auto", "Local", "Veth", "Nat"; did you mean `Nat`? write one of Auto, Local, Veth, Nat
-    spec.ports[2].port: Invalid value: 0: spec.ports[2].port in body should be greater than or equal to 1
     spec.ports[1]: Duplicate value: {"port":80,"protocol":"TCP"}
+    spec.ports[2].port: Invalid value: 0: spec.ports[2].port in body should be greater than or equal to 1
     --
-    spec.addresses[2]: Duplicate value: "203.0.113.10"; remove one of the two
-    spec.ports[2].port: Invalid value: 0: spec.ports[2].port in body should be greater than or equal to 1; write a number from 1 to 65535
-    spec.ports[1]: Duplicate value: {"port":80,"protocol":"TCP"}; remove one of the two
-    spec.endpoints[0].address: Invalid value: "10.0.0.7/24": must be an IPv4 or IPv6 address; write 10.0.0.7, without `/24`
     spec.addresses[0]: Invalid value: "2001:DB8::10": must be in canonical form (RFC 5952; for example 2001:db8::1, not 2001:DB8:0::1); write 2001:db8::10
+    spec.addresses[2]: Duplicate value: "203.0.113.10"; remove one of the two
+    spec.endpoints[0].address: Invalid value: "10.0.0.7/24": must be an IPv4 or IPv6 address; write 10.0.0.7, without `/24`
+    spec.ports[1]: Duplicate value: {"port":80,"protocol":"TCP"}; remove one of the two
+    spec.ports[2].port: Invalid value: 0: spec.ports[2].port in body should be greater than or equal to 1; write a number from 1 to 65535
     "#);
 }
 

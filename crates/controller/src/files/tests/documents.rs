@@ -63,11 +63,11 @@ fn a_value_of_the_wrong_type_is_told_with_its_line() {
     line 4, spec.ports: Required value
     line 5, spec.addresses[0]: Invalid value: "integer": spec.addresses[0] in body must be of type string: "integer"; put it in quotes
     line 6, spec.ports: Invalid value: 0: spec.ports in body should have at least 1 items
-    line 6, spec.ports[0].port: Invalid value: 99999999999: spec.ports[0].port in body should be less than or equal to 65535
     line 4, spec: Invalid value: set exactly one of backendRefs and endpoints
+    line 6, spec.ports[0].port: Invalid value: 99999999999: spec.ports[0].port in body should be less than or equal to 65535
     line 6, spec.ports[0].port: Required value
-    line 7, spec.ports[0].port: Invalid value: 0: spec.ports[0].port in body should be greater than or equal to 1; write a number from 1 to 65535
     line 9, spec.endpoints[0].address: Invalid value: "10.0.0.256": must be an IPv4 or IPv6 address; write one such as 203.0.113.10 or 2001:db8::10
+    line 7, spec.ports[0].port: Invalid value: 0: spec.ports[0].port in body should be greater than or equal to 1; write a number from 1 to 65535
     line 4, spec: Invalid value: "array": spec in body must be of type object: "array"
     "#);
 }
@@ -100,9 +100,9 @@ fn what_is_no_object_of_a_known_kind_is_told() {
     line 3, : the key `a` is there twice; remove one of the two
     line 1, : this is no YAML: while scanning a quoted scalar, found unexpected end of stream; mind indentation, quotes and tabs
     line 1, kind: the field `kind` is missing; write one of VirtualService, Service, EndpointSlice, Endpoints, Node
+    line 3, spec: Invalid value: set exactly one of backendRefs and endpoints
     line 3, spec.addresses: Invalid value: 0: spec.addresses in body should have at least 1 items
     line 3, spec.ports: Invalid value: 0: spec.ports in body should have at least 1 items
-    line 3, spec: Invalid value: set exactly one of backendRefs and endpoints
     line 1, : the field `metadata` is missing; add it
     "#);
 }

@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
+/// An object to copy from.
+const EXAMPLE: &str = include_str!("../../../../../examples/virtualservice.yaml");
+
 const GENERATED: &str = "<!-- Generated from crates/crd by `cargo xtask crdgen`; a test fails when it differs. -->\n";
 
 /// One kind's page in Markdown.
@@ -23,6 +26,13 @@ pub(crate) fn page(definition: &Value) -> String {
         group = word(&spec["group"]),
         version = word(&version["name"]),
     );
+    if kind == "VirtualService" {
+        let _ = write!(
+            text,
+            "\nWhat the words mean, and every condition with its reasons: [concepts.md](concepts.md). Mistakes and what a server says \
+             of them: [troubleshooting.md](troubleshooting.md#the-object-is-refused).\n\n## Example\n\n```yaml\n{EXAMPLE}```\n"
+        );
+    }
     columns(&mut text, version);
     let mut rules = Rules::default();
     rules.of(schema, &kind);
@@ -54,10 +64,11 @@ fn fields(text: &mut String, rules: &mut Rules, object: &Value, path: &str) {
     for (name, schema) in object["properties"].as_object().unwrap_or(&empty) {
         let path = format!("{path}.{name}");
         let items = &schema["items"];
-        let default = match &schema["default"] {
-            Value::Null if required.iter().any(|required| required == name) => "**required**".to_owned(),
-            Value::Null => String::new(),
-            default => format!("`{}`", default.as_str().map_or_else(|| default.to_string(), str::to_owned)),
+        let is_required = required.iter().any(|required| required == name);
+        let default = match schema.get("default") {
+            Some(default) => format!("`{}`", default.as_str().map_or_else(|| default.to_string(), str::to_owned)),
+            None if is_required => "**required**".to_owned(),
+            None => String::new(),
         };
         let cells = [format!("`{path}`"), kind(schema), default, bounds(schema), sentence(schema)];
         let _ = writeln!(text, "| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
