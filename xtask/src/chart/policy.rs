@@ -148,8 +148,11 @@ fn agent(who: &Who<'_>) -> Result<()> {
     for kind in ["gvs", "svc", "endpoints", "endpointslices", "nodes"] {
         who.may(&["get", kind, "-A"], "")?;
     }
-    who.may(&CREATE, &guenon_node("n1"))?;
+    // Made by an apply, as agents do it, changed by one, and made anew.
     who.may(&APPLY, &guenon_node("n1"))?;
+    who.may(&APPLY, &guenon_node("n1"))?;
+    who.may(&["delete", "gn", "n1"], "")?;
+    who.may(&CREATE, &guenon_node("n1"))?;
     who.may_patch(&status_path("n1"), REVISION)?;
     who.may(&["get", "gn", "--field-selector", "metadata.name=n1"], "")?;
     let others = |kind: &str, own: &str, name: &str| {
@@ -163,7 +166,7 @@ fn agent(who: &Who<'_>) -> Result<()> {
     who.may_not(&["delete", "gn", "n2"], "", &not_n2)?;
     who.may(&["delete", "gn", "n1"], "")?;
 
-    who.may(&CREATE, &lease("guenon-node.n1"))?;
+    who.may(&APPLY, &lease("guenon-node.n1"))?;
     who.may_patch(&lease_path("guenon-node.n1"), HOLDER)?;
     who.may_not(&CREATE, &lease("guenon-node.n2"), &others("leases", "guenon-node.n1", "guenon-node.n2"))?;
     let not_elected = others("leases", "guenon-node.n1", "guenon-controller");
