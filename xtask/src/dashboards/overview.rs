@@ -9,8 +9,8 @@ pub(super) fn board() -> Board {
         title: "Guenon / Overview",
         description: "Is it working, how much goes through it, and where do drops come from.",
         variables: vec![
-            Variable { name: "job", title: "Job", metric: "guenon_build_info", label: "job", several: true },
-            Variable { name: "instance", title: "Node", metric: "guenon_build_info", label: "instance", several: true },
+            Variable { name: "job", title: "Job", metric: "guenon_revision", label: "job", several: true },
+            Variable { name: "instance", title: "Node", metric: "guenon_revision", label: "instance", several: true },
         ],
         rows: vec![("Is it working?", working()), ("How much?", how_much()), ("Where do drops come from?", drops())],
     }
