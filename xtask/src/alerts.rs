@@ -44,7 +44,8 @@ fn all_are_exported(rules: &Value) -> Result<()> {
     for alert in alerts(rules)? {
         for metric in metrics(alert["expr"].as_str().unwrap_or_default()).into_iter().filter(|name| *name != "up") {
             let known = reference.contains(&format!("\n| `{metric}` |"));
-            ensure!(known, "{:?} asks for {metric}, which docs/metrics.md does not have", alert["alert"]);
+            let name = alert["alert"].as_str().unwrap_or_default();
+            ensure!(known, "{name} asks for {metric}, which docs/metrics.md does not have");
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ mod refused;
 mod release;
 mod server;
 mod snapshots;
+mod wrapped;
 
 pub(crate) use readme::text as readme;
 
@@ -38,6 +39,7 @@ pub(crate) fn test() -> Result<Count> {
     let helm = Helm::find()?;
     let mut total = count("helm lint --strict has no complaint", || helm.lint());
     total = total + count("the chart renders to what is committed", || snapshots::run(&helm, false));
+    total = total + count("definitions, dashboards and alerts are rendered whole", || wrapped::test(&helm));
     total = total + count("values that make no sense are refused", || refused::test(&helm));
     Ok(total + server::test(&helm)?)
 }

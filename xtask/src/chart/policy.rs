@@ -134,7 +134,8 @@ fn controller(who: &Who<'_>) -> Result<()> {
     who.may_not(&["get", "secrets"], "", "forbidden")?;
     who.may_not(&["delete", "secret", "guenon-hash-key"], "", "forbidden")?;
     who.may(&CREATE, &lease("guenon-controller"))?;
-    who.may_patch(&lease_path("guenon-controller"), HOLDER)?;
+    who.may(&["replace", "-f", "-"], &lease("guenon-controller"))?;
+    who.may_not_patch(&lease_path("guenon-controller"), HOLDER, "forbidden")?;
     who.may(&["get", "leases"], "")?;
     who.may_patch(SERVICE_STATUS, GENERATION)?;
     who.may_not_patch(SERVICE, r#"{"spec":{"delivery":"Nat"}}"#, "forbidden")?;
@@ -148,7 +149,8 @@ fn agent(who: &Who<'_>) -> Result<()> {
     for kind in ["gvs", "svc", "endpoints", "endpointslices", "nodes"] {
         who.may(&["get", kind, "-A"], "")?;
     }
-    who.may(&CREATE, &guenon_node("n1"))?;
+    // Made by an apply, as agents do it, and changed by one.
+    who.may(&APPLY, &guenon_node("n1"))?;
     who.may(&APPLY, &guenon_node("n1"))?;
     who.may_patch(&status_path("n1"), REVISION)?;
     who.may(&["get", "gn", "--field-selector", "metadata.name=n1"], "")?;
@@ -160,10 +162,9 @@ fn agent(who: &Who<'_>) -> Result<()> {
     who.may_not(&APPLY, &guenon_node("n2"), &not_n2)?;
     who.may_not_patch(&node_path("n2"), DETACHED, &not_n2)?;
     who.may_not_patch(&status_path("n2"), REVISION, &not_n2)?;
-    who.may_not(&["delete", "gn", "n2"], "", &not_n2)?;
-    who.may(&["delete", "gn", "n1"], "")?;
+    who.may_not(&["delete", "gn", "n2"], "", "forbidden")?;
 
-    who.may(&CREATE, &lease("guenon-node.n1"))?;
+    who.may(&APPLY, &lease("guenon-node.n1"))?;
     who.may_patch(&lease_path("guenon-node.n1"), HOLDER)?;
     who.may_not(&CREATE, &lease("guenon-node.n2"), &others("leases", "guenon-node.n1", "guenon-node.n2"))?;
     let not_elected = others("leases", "guenon-node.n1", "guenon-controller");
@@ -193,6 +194,6 @@ fn uninstall(bed: &Bed<'_>) -> Result<()> {
     who.may_not(&["delete", "lease", "guenon-controller"], "", "forbidden")?;
     who.may_not(&["get", "secret", "guenon-hash-key"], "", "forbidden")?;
     who.may_not(&["get", "gvs", "-A"], "", "forbidden")?;
-    who.may(&["delete", "gn", "n2"], "")?;
+    who.may(&["delete", "--wait=false", "gn", "n2"], "")?;
     bed.kubectl(&["delete", "-f", "-"]).input(rights).run()
 }

@@ -31,6 +31,7 @@ pub(super) fn test(helm: &Helm) -> Result<Count> {
         let bed = Bed { helm, server, netns };
         let one = |name: &str, test: fn(&Bed<'_>) -> Result<()>| count(name, || test(&bed));
         one("an API server accepts what the chart renders", accepted)
+            + one("controller and uninstall need no privileges", restricted)
             + one("install, upgrade and rollback change what they should", release::changes)
             + one("agents, controller and uninstall may do what they must and no more", policy::test)
             + one("uninstall runs its Job first and leaves nothing but definitions", release::uninstall)
@@ -101,4 +102,22 @@ fn accepted(bed: &Bed<'_>) -> Result<()> {
     }
     ensure!(tried > 0, "no set of values in {}", sets.display());
     bed.kubectl(&["label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce-"]).run()
+}
+
+/// The server warns of pods that the standard `restricted` would not let in, and agents are such.
+fn restricted(bed: &Bed<'_>) -> Result<()> {
+    bed.namespace()?;
+    let label = "pod-security.kubernetes.io/warn";
+    bed.kubectl(&["label", "namespace", NAMESPACE, &format!("{label}=restricted")]).run()?;
+    let tried = |template: &str| -> Result<Said> {
+        let rendered = bed.helm.template(&["--show-only", &format!("templates/{template}.yaml")]).read()?;
+        let command = bed.kubectl(&["apply", "--dry-run=server", "--warnings-as-errors", "-f", "-"]);
+        command.input(rendered).try_read()
+    };
+    for template in ["controller-deployment", "uninstall"] {
+        let said = tried(template)?;
+        ensure!(said.status.success(), "{template} wants more than it should: {}", said.stderr);
+    }
+    refused(&tried("agent-daemonset")?, "an agent", "would violate PodSecurity \"restricted")?;
+    bed.kubectl(&["label", "namespace", NAMESPACE, &format!("{label}-")]).run()
 }

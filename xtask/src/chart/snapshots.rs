@@ -10,7 +10,7 @@ use crate::{build, paths, progress};
 
 /// One directory a set: values.yaml and rendered.yaml.
 const SETS: &str = "deploy/helm/snapshots";
-/// Templates that only wrap a generated file, which is compared elsewhere.
+/// Templates that only wrap a generated file: `wrapped` sees to them.
 const LEFT_OUT: [&str; 2] = ["crds.yaml", "dashboards.yaml"];
 
 /// Compares, or writes them anew.

@@ -4,7 +4,7 @@ use super::board::{Board, Variable};
 use super::panel::{Panel, fault, lines, number, stack};
 
 const NODE: Variable =
-    Variable { name: "instance", title: "Node", metric: "guenon_build_info", label: "instance", several: false };
+    Variable { name: "instance", title: "Node", metric: "guenon_revision", label: "instance", several: false };
 
 pub(super) fn board() -> Board {
     Board {
@@ -30,7 +30,7 @@ fn state() -> Vec<Panel> {
         number("In force for", "s", "How long that configuration has been in force.")
             .query(r#"guenon_revision_age_seconds{instance="$instance"}"#, ""),
         number("Up for", "s", "How long the agent has been running; the data path outlives it.").query(
-            r#"time() - process_start_time_seconds{instance="$instance"} and on (instance) guenon_build_info"#,
+            r#"time() - process_start_time_seconds{instance="$instance"} and on (instance) guenon_revision"#,
             "",
         ),
         fault("Problems", "What keeps part of the configuration out of force; `guenon status` names each.")
@@ -146,7 +146,7 @@ fn changes() -> Vec<Panel> {
 fn agent() -> Vec<Panel> {
     vec![
         lines("Memory", "bytes", "In RAM; the maps' pages that the agent has touched are counted with the first.")
-            .query(r#"process_resident_memory_bytes{instance="$instance"} and on (instance) guenon_build_info"#, "with maps and files")
+            .query(r#"process_resident_memory_bytes{instance="$instance"} and on (instance) guenon_revision"#, "with maps and files")
             .query(r#"guenon_resident_anonymous_bytes{instance="$instance"}"#, "its own"),
         lines("Neighbours and netlink", "ops", "MACs asked for, changes of the node's network that the kernel told of, and what of that had to be read anew or failed.")
             .query(r#"rate(guenon_neighbour_requests_total{instance="$instance"}[$__rate_interval])"#, "neighbours asked for")

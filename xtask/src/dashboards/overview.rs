@@ -9,8 +9,8 @@ pub(super) fn board() -> Board {
         title: "Guenon / Overview",
         description: "Is it working, how much goes through it, and where do drops come from.",
         variables: vec![
-            Variable { name: "job", title: "Job", metric: "guenon_build_info", label: "job", several: true },
-            Variable { name: "instance", title: "Node", metric: "guenon_build_info", label: "instance", several: true },
+            Variable { name: "job", title: "Job", metric: "guenon_revision", label: "job", several: true },
+            Variable { name: "instance", title: "Node", metric: "guenon_revision", label: "instance", several: true },
         ],
         rows: vec![("Is it working?", working()), ("How much?", how_much()), ("Where do drops come from?", drops())],
     }
@@ -35,6 +35,12 @@ fn working() -> Vec<super::panel::Panel> {
             r#"sum(rate(guenon_packets_total{instance=~"$instance", verdict="drop"}[$__rate_interval])) / sum(rate(guenon_received_packets_total{instance=~"$instance"}[$__rate_interval]))"#,
             "",
         ),
+        lines("Problems by reason", "short", "What keeps part of the configuration out of force, over all nodes.").query(
+            r#"sum by (reason) (guenon_problems{instance=~"$instance"})"#,
+            "{{reason}}",
+        ),
+        table("Hash keys", "short", "Fingerprints of the keys in force, and how many nodes have each. Directors that differ send flows to different endpoints: there must be one.")
+            .query("count by (fingerprint) (guenon_hash_key_info)", ""),
     ]
 }
 
