@@ -12,13 +12,18 @@ pub enum LogFormat {
     Json,
 }
 
+/// What others log beside us, and is said better.
+const QUIET: &str = "kube_client::client::builder=off";
+
 /// Starts logging at this level (`info`), or by this filter (`info,guenon_controller=debug`).
 ///
 /// # Errors
 ///
 /// The filter cannot be read.
 pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter).with_context(|| {
+    // Every request that fails is told by whoever made it, once, with its cure.
+    let filter = format!("{filter},{QUIET}");
+    let filter = EnvFilter::try_new(&filter).with_context(|| {
         format!("--log-level `{filter}` cannot be read; use error, warn, info, debug, trace, or `info,TARGET=debug`")
     })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);

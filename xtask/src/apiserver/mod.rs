@@ -197,16 +197,33 @@ impl ApiServer {
     }
 
     fn write_config(&self, user: User, token: &str) -> Result<()> {
-        std::fs::write(self.kubeconfig(user), self.config(token)).context("cannot write a kubeconfig")
+        self.write_token(user, token)?;
+        std::fs::write(self.kubeconfig(user), self.config(user)).context("cannot write a kubeconfig")
     }
 
-    fn config(&self, token: &str) -> String {
+    /// What somebody shows from now on.
+    pub(crate) fn write_token(&self, user: User, token: &str) -> Result<()> {
+        std::fs::write(self.token_file(user), token).context("cannot write a token")
+    }
+
+    /// The file with somebody's token.
+    pub(crate) fn token_file(&self, user: User) -> PathBuf {
+        self.dir.join(format!("{}.token", user.name()))
+    }
+
+    /// Forgets the server's certificate while it is down: it makes itself another, from nobody known.
+    pub(crate) fn forget_certificate(&self) -> Result<()> {
+        std::fs::remove_dir_all(self.dir.join("certs")).context("cannot remove the server's certificate")
+    }
+
+    fn config(&self, user: User) -> String {
         let (url, authority) = self.url();
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
              clusters: [{{name: c, cluster: {{server: \"{url}\", certificate-authority: {}}}}}]\n\
-             users: [{{name: u, user: {{token: {token}}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n",
-            authority.display()
+             users: [{{name: u, user: {{tokenFile: {}}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n",
+            authority.display(),
+            self.token_file(user).display(),
         )
     }
 }

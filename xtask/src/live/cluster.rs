@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Child;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::changes::{eventually, no_problem_is_left, problems, status};
+use super::controller::within;
 use super::load::Load;
 use super::{ensure, traffic};
 use crate::apiserver::{ApiServer, HASH_KEY, User};
@@ -165,6 +167,14 @@ pub(super) fn agents_follow(topology: &mut Topology) -> Result<()> {
     answers(topology, VIP4, &[Host::T33])?;
     server.apply(&slice(true, true))?;
     answers(topology, VIP4, &[Host::T22, Host::T33])?;
+
+    // Endpoints by hand, which nobody mirrors here; the slice goes before what names it.
+    server.kubectl(&["-n", "demo", "delete", "endpointslice", "backend-1"]).run()?;
+    server.apply(&format!(
+        "apiVersion: v1\nkind: Endpoints\nmetadata: {{namespace: demo, name: backend}}\nsubsets:\n\
+         - ports: [{{name: http, port: {HTTP}}}]\n  addresses: [{{ip: 172.17.3.3, nodeName: t33}}]\n"
+    ))?;
+    answers(topology, VIP4, &[Host::T33])?;
     traffic::answers(topology, VIP6)
 }
 
@@ -223,4 +233,61 @@ pub(super) fn rights_taken_away(topology: &mut Topology) -> Result<()> {
     traffic::everybody_answers(topology)?;
     server.allow()?;
     no_problem_is_left_for_long(topology)
+}
+
+/// Waits for this sentence in `guenon status` of every node; agents wait longer and longer before they ask again.
+fn status_says(topology: &Topology, sentence: &str) -> Result<()> {
+    for host in Host::NODES {
+        within(Duration::from_secs(120), || {
+            let said = status(topology, host)?;
+            ensure(said.contains(sentence), || format!("status of {} does not say {sentence:?}:\n{said}", host.name()))
+        })?;
+    }
+    Ok(())
+}
+
+pub(super) fn definition_deleted(topology: &mut Topology) -> Result<()> {
+    let server = up(topology)?;
+    let load = Load::start(topology);
+    server.kubectl(&["delete", "crd", "virtualservices.guenon.dev", "--timeout=60s"]).run()?;
+    status_says(topology, "kubectl apply -f deploy/crds")?;
+    traffic::everybody_answers(topology)?;
+    server.define()?;
+    status_says(topology, "2 VirtualServices (VirtualService demo/web, VirtualService demo/web-v6) are gone since")?;
+    let manifests = std::fs::read_to_string(topology.manifests().join("web.yaml")).context("the manifests")?;
+    server.apply(&manifests)?;
+    no_problem_is_left_for_long(topology)?;
+    load.finish().context("while VirtualServices had no definition")?;
+    // From now on a deletion is one.
+    server.kubectl(&["-n", "demo", "delete", "gvs", "web"]).run()?;
+    eventually(|| {
+        let said = topology.guenon(Host::T22, "status").arg("services").read()?;
+        ensure(!said.contains("demo/web "), || format!("demo/web is still in force:\n{said}"))
+    })
+}
+
+pub(super) fn credentials_change(topology: &mut Topology) -> Result<()> {
+    let mut server = up(topology)?;
+    let load = Load::start(topology);
+    let tokens: Vec<String> = Host::NODES
+        .iter()
+        .map(|&host| std::fs::read_to_string(server.token_file(User::Agent(host))).context("a token"))
+        .collect::<Result<_>>()?;
+    // Another certificate, by an authority that nobody has heard of: files are read again from time to time.
+    server.stop()?;
+    server.forget_certificate()?;
+    for host in Host::NODES {
+        server.write_token(User::Agent(host), "expired")?;
+    }
+    server.restart(topology)?;
+    status_says(topology, "the token is not accepted")?;
+    for (&host, token) in Host::NODES.iter().zip(&tokens) {
+        server.write_token(User::Agent(host), token)?;
+    }
+    // Files are read once a minute, and agents wait half a minute.
+    within(Duration::from_secs(120), || no_problem_is_left(topology))?;
+    load.finish().context("while credentials changed")?;
+    let fewer = "{\"spec\":{\"endpoints\":[{\"address\":\"172.17.2.2\"}]}}";
+    server.kubectl(&["-n", "demo", "patch", "gvs", "web", "--type=merge", "-p", fewer]).run()?;
+    answers(topology, VIP4, &[Host::T22])
 }

@@ -20,7 +20,7 @@ use crate::topology::layout::{Host, VIP4};
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Tries until it holds.
-fn within<T>(limit: Duration, mut holds: impl FnMut() -> Result<T>) -> Result<T> {
+pub(super) fn within<T>(limit: Duration, mut holds: impl FnMut() -> Result<T>) -> Result<T> {
     let begin = Instant::now();
     loop {
         crate::interrupt::check()?;
@@ -153,7 +153,8 @@ pub(super) fn statuses(topology: &mut Topology) -> Result<()> {
     )?;
     shows(&server, &["-n", "demo", "gvs", "lost"], &condition("ResolvedRefs", "status"), "True", LIMIT)?;
     shows(&server, &["-n", "demo", "gvs", "lost"], &condition("Ready", "reason"), "NoReadyEndpoints", LIMIT)?;
-    rights_are_used(&server, &["guenon-agent"])
+    server.kubectl(&["-n", "demo", "delete", "gvs", "node"]).run()?;
+    within(LIMIT, || rights_are_used(&server, &["guenon-agent"]))
 }
 
 /// Nobody was refused, and no right was given to these in vain.
@@ -257,7 +258,8 @@ pub(super) fn agent_lost(topology: &mut Topology) -> Result<()> {
     topology.wait_ready(Host::T33)?;
     shows(&server, &node, &condition("Ready", "status"), "True", LIMIT)?;
     shows(&server, &WEB, ".status.directors.summary", "2/2", LIMIT)?;
-    rights_are_used(&server, &["guenon-controller"])
+    server.kubectl(&["-n", "demo", "delete", "gvs", "web"]).run()?;
+    within(LIMIT, || rights_are_used(&server, &["guenon-controller"]))
 }
 
 pub(super) fn restarted_alone(topology: &mut Topology) -> Result<()> {

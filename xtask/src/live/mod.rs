@@ -78,6 +78,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     cluster("agents follow the API server", cluster::agents_follow),
     cluster("an API server that is away changes nothing", cluster::server_away),
     cluster("rights that are taken away are named", cluster::rights_taken_away),
+    cluster("a definition that is deleted takes nothing out of force", cluster::definition_deleted),
+    cluster("another certificate and an expired token are named, and mended", cluster::credentials_change),
     cluster("kubectl shows what is in force, what is wrong and why", controller::statuses),
     cluster("a controller that dies is replaced within 20 s", controller::failover),
     cluster("a node whose agent dies is not shown healthy", controller::agent_lost),

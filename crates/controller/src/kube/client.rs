@@ -1,6 +1,6 @@
 //! The connection to the API server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -29,6 +29,15 @@ pub enum ConnectError {
     Client(#[source] kube::Error),
 }
 
+/// The file of the certificate authority in the current context, which is then read again from time to time, as tokens are.
+fn authority(config: &Kubeconfig) -> Option<PathBuf> {
+    let context = config.contexts.iter().find(|context| Some(&context.name) == config.current_context.as_ref())?;
+    let cluster = &context.context.as_ref()?.cluster;
+    let cluster = config.clusters.iter().find(|named| named.name == *cluster)?.cluster.as_ref()?;
+    let has_data = cluster.certificate_authority_data.is_some();
+    cluster.certificate_authority.as_ref().filter(|_| !has_data).map(PathBuf::from)
+}
+
 /// A client by this kubeconfig; without one by `$KUBECONFIG`, `~/.kube/config`, or as a pod's service account. The server is
 /// not asked yet.
 ///
@@ -43,9 +52,11 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> 
                 error: error.to_string(),
             };
             let read = Kubeconfig::read_from(file).map_err(|error| refused(&error))?;
-            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
-                .await
-                .map_err(|error| refused(&error))?
+            let authority = authority(&read);
+            let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
+            let mut config = config.map_err(|error| refused(&error))?;
+            config.root_cert_file = authority;
+            config
         }
         None => Config::infer().await.map_err(|error| ConnectError::Infer(error.to_string()))?,
     };

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use crate::model::{Object, ObjectKey, Place, Problem, ProblemReason, SliceOrigin};
 use crate::source::SourceEvent;
+
+/// How long VirtualServices that went with their definition stay in force once it is there again.
+pub(super) const ORPHANS_STAY: Duration = Duration::from_secs(5 * 60);
 
 /// Kinds of objects that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +58,8 @@ pub(super) enum News {
     Applied(Kind, Seen),
     /// An object is gone.
     Deleted(Kind, ObjectKey),
+    /// The definition of VirtualServices is gone, or about to go and to take them all with it: what is wrong.
+    DefinitionGone(String),
     /// The server has refused; it is asked again.
     Failed(Kind, String),
     /// The server could not be asked, for whatever kind; it is tried again.
@@ -82,6 +88,10 @@ pub(super) struct Gather {
     /// The newest version of a VirtualService, and the one told of.
     newest: u64,
     reached: u64,
+    /// Whether VirtualServices have a definition, as far as is known.
+    undefined: bool,
+    /// VirtualServices that went with their definition. They stay in force until they are let go.
+    orphans: BTreeSet<ObjectKey>,
 }
 
 /// What problems are told of, each replacing what was told before.
@@ -89,6 +99,7 @@ pub(super) struct Gather {
 enum Subject {
     Server,
     Watch(Kind),
+    Orphans,
     Object(ObjectKey),
 }
 
@@ -97,6 +108,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Server => f.write_str("the Kubernetes API"),
             Self::Watch(kind) => write!(f, "the watch of {}", kind.resource()),
+            Self::Orphans => f.write_str("VirtualServices without a definition"),
             Self::Object(key) => key.fmt(f),
         }
     }
@@ -143,21 +155,36 @@ impl Gather {
                 let gone: Vec<_> = known.keys.difference(&listing).cloned().collect();
                 let unusable = self.told.keys().filter_map(|subject| match subject {
                     Subject::Object(key) if Kind::of(key) == kind && !listing.contains(key) => Some(key.clone()),
-                    Subject::Object(_) | Subject::Watch(_) | Subject::Server => None,
+                    Subject::Object(_) | Subject::Orphans | Subject::Watch(_) | Subject::Server => None,
                 });
-                for key in gone.into_iter().chain(unusable.collect::<Vec<_>>()) {
-                    self.delete(kind, &key, &mut events);
+                let unusable = unusable.collect::<Vec<_>>();
+                let undefined = kind == Kind::VirtualService && std::mem::take(&mut self.undefined);
+                for key in gone.into_iter().chain(unusable) {
+                    if undefined {
+                        self.orphans.insert(key);
+                    } else if !self.orphans.contains(&key) {
+                        self.delete(kind, &key, &mut events);
+                    }
                 }
                 self.works(kind, &mut events);
+                self.tell_orphans(&mut events);
                 self.begin_if_complete(&mut events);
             }
             News::Applied(kind, seen) => {
                 self.works(kind, &mut events);
                 self.put(kind, seen, &mut events);
             }
+            News::Deleted(Kind::VirtualService, key) if self.undefined => {
+                self.orphans.insert(key);
+            }
             News::Deleted(kind, key) => {
                 self.works(kind, &mut events);
                 self.delete(kind, &key, &mut events);
+            }
+            News::DefinitionGone(message) => {
+                self.undefined = true;
+                let kind = Kind::VirtualService;
+                self.fail(Subject::Watch(kind), kind.resource(), &message, &mut events);
             }
             News::Failed(kind, message) => {
                 // It was asked, after all.
@@ -179,6 +206,38 @@ impl Gather {
         Some(self.newest)
     }
 
+    /// Whether VirtualServices stay in force that went with their definition, which is there again.
+    pub(super) fn holds_orphans(&self) -> bool {
+        !self.undefined && !self.orphans.is_empty()
+    }
+
+    /// They have not come back: they go.
+    pub(super) fn let_orphans_go(&mut self) -> Vec<SourceEvent> {
+        let mut events = Vec::new();
+        for key in std::mem::take(&mut self.orphans) {
+            self.delete(Kind::VirtualService, &key, &mut events);
+        }
+        self.tell_orphans(&mut events);
+        events
+    }
+
+    fn tell_orphans(&mut self, events: &mut Vec<SourceEvent>) {
+        let problem = (!self.orphans.is_empty()).then(|| {
+            let names: Vec<String> = self.orphans.iter().take(3).map(ToString::to_string).collect();
+            let message = format!(
+                "{} VirtualServices ({}{}) are gone since their definition was deleted; they stay in force for {} minutes: \
+                 apply them again, or delete nothing but them",
+                self.orphans.len(),
+                names.join(", "),
+                if self.orphans.len() > names.len() { ", ..." } else { "" },
+                ORPHANS_STAY.as_secs() / 60,
+            );
+            let place = Place { object: Kind::VirtualService.resource().to_owned(), ..Place::default() };
+            Problem { reason: ProblemReason::Source, place, message }
+        });
+        self.tell(Subject::Orphans, problem.into_iter().collect(), events);
+    }
+
     fn known(&mut self, kind: Kind) -> &mut Known {
         self.kinds.entry(kind).or_default()
     }
@@ -189,6 +248,9 @@ impl Gather {
             self.newest = self.newest.max(version);
         }
         let usable = problems.is_empty();
+        if self.orphans.remove(&key) {
+            self.tell_orphans(events);
+        }
         self.tell(Subject::Object(key.clone()), problems, events);
         match object {
             Some(object) => {

@@ -176,3 +176,32 @@ fn what_is_reached_is_told_once_all_before_it_is() {
     gather.take(News::Applied(Kind::VirtualService, Seen { version: 8, ..unusable("no") }));
     assert_eq!(gather.reached(), Some(8), "an object that cannot be used is past, too");
 }
+
+#[test]
+fn what_goes_with_its_definition_stays_until_it_is_let_go() {
+    let mut gather = Gather::default();
+    let away: Object = virtual_service("shop/away").vip("203.0.113.11").tcp(80).endpoint("10.0.0.7").into();
+    list(&mut gather, &[(Kind::VirtualService, web()), (Kind::VirtualService, away.clone())]);
+    gather.take(News::DefinitionGone("the definition is being deleted".to_owned()));
+    assert_eq!(gather.take(News::Deleted(Kind::VirtualService, web().key())), []);
+    assert!(!gather.holds_orphans(), "it is not there again yet");
+    // It is there again, and holds nothing; the other was deleted while nobody looked.
+    gather.take(News::ListBegins(Kind::VirtualService));
+    let events = gather.take(News::ListEnds(Kind::VirtualService));
+    let deleted =
+        |events: &[SourceEvent]| events.iter().filter(|event| matches!(event, SourceEvent::Delete(_))).count();
+    assert_eq!(deleted(&events), 0, "{events:?}");
+    let told = |events: &[SourceEvent]| match events.last() {
+        Some(SourceEvent::Problems { problems, .. }) => problems.first().map(|problem| problem.message.clone()),
+        _ => None,
+    };
+    assert!(told(&events).is_some_and(|message| message.starts_with("2 VirtualServices")), "{events:?}");
+    // One is applied again, one is not.
+    let events = gather.take(News::Applied(Kind::VirtualService, seen(web())));
+    assert!(events.contains(&SourceEvent::Apply(web())) && gather.holds_orphans(), "{events:?}");
+    let events = gather.let_orphans_go();
+    assert!(events.contains(&SourceEvent::Delete(away.key())), "{events:?}");
+    assert_eq!((deleted(&events), gather.holds_orphans()), (1, false));
+    // From now on a deletion is one.
+    assert_eq!(deleted(&gather.take(News::Deleted(Kind::VirtualService, web().key()))), 1);
+}

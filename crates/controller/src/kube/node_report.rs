@@ -1,5 +1,6 @@
 //! The agent's own GuenonNode: written when what it says changes, watched for what is wanted of the node.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -43,8 +44,8 @@ pub struct NodeReporter {
     owner: Option<OwnerReference>,
     events: Events,
     written_at: Option<Instant>,
-    /// What failed last, so that it is said once.
-    failed: Option<String>,
+    /// What failed last, by what was tried, so that it is said once.
+    failed: BTreeMap<&'static str, String>,
 }
 
 impl NodeReporter {
@@ -64,7 +65,7 @@ impl NodeReporter {
             owner: None,
             events,
             written_at: None,
-            failed: None,
+            failed: BTreeMap::new(),
         }
     }
 
@@ -88,7 +89,10 @@ impl NodeReporter {
                 event = own.next() => match event {
                     Some(Ok(Event::Init)) => listing = None,
                     Some(Ok(Event::InitApply(object))) => listing = Some(object),
-                    Some(Ok(Event::InitDone)) => self.holds(listing.take(), &wanted),
+                    Some(Ok(Event::InitDone)) => {
+                        self.failed.remove("watch");
+                        self.holds(listing.take(), &wanted);
+                    }
                     Some(Ok(Event::Apply(object))) => self.holds(Some(object), &wanted),
                     Some(Ok(Event::Delete(_))) => self.holds(None, &wanted),
                     Some(Err(error)) => self.fails("watch", chain(&error)),
@@ -197,10 +201,10 @@ impl NodeReporter {
         Ok(self.owner.clone())
     }
 
-    fn note(&mut self, what: &str, done: Result<kube::Result<()>, tokio::time::error::Elapsed>) {
+    fn note(&mut self, what: &'static str, done: Result<kube::Result<()>, tokio::time::error::Elapsed>) {
         match done {
             Ok(Ok(())) => {
-                if self.failed.take().is_some() {
+                if self.failed.remove(what).is_some() {
                     tracing::info!("GuenonNode {}: reports arrive again", self.node);
                 }
             }
@@ -209,10 +213,10 @@ impl NodeReporter {
         }
     }
 
-    fn fails(&mut self, what: &str, failed: String) {
-        if self.failed.as_ref() != Some(&failed) {
+    fn fails(&mut self, what: &'static str, failed: String) {
+        if self.failed.get(what) != Some(&failed) {
             tracing::warn!("cannot {what} GuenonNode {}: {failed}; trying again", self.node);
-            self.failed = Some(failed);
+            self.failed.insert(what, failed);
         }
     }
 }

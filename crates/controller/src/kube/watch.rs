@@ -11,6 +11,7 @@ use kube::runtime::{WatchStreamExt as _, watcher as watch_objects};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+use super::chain;
 use super::gather::{Kind, News, Seen};
 use crate::convert::Converted;
 use crate::model::{ObjectKey, Place, Problem, ProblemReason, ServiceName, SliceOrigin};
@@ -166,23 +167,11 @@ fn failed(kind: Kind, error: &watcher::Error) -> Option<News> {
         (GONE, _) => return None,
         (401, _) => "the token is not accepted: is the service account still there?".to_owned(),
         (403, _) => format!("allow the verbs list and watch of {resource}"),
-        (404, Kind::VirtualService) => "its definition is not installed: `kubectl apply -f deploy/crds`".to_owned(),
+        (404, Kind::VirtualService) => {
+            let cure = "its definition is not installed: `kubectl apply -f deploy/crds`";
+            return Some(News::DefinitionGone(format!("cannot watch {resource}: {message} ({code}); {cure}")));
+        }
         (_, _) => "see the API server's log".to_owned(),
     };
     Some(News::Failed(kind, format!("cannot watch {resource}: {message} ({code}); {cure}")))
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }
