@@ -84,7 +84,12 @@ pub(crate) fn binary() -> Result<PathBuf> {
         .env("CC_x86_64_unknown_linux_musl", "musl-gcc")
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
         .show()?;
-    Ok(build::target().join(TARGET).join("release/guenon"))
+    Ok(built())
+}
+
+/// Where it is once it was built.
+pub(crate) fn built() -> PathBuf {
+    build::target().join(TARGET).join("release/guenon")
 }
 
 /// Makes sure that static binaries can be built.
