@@ -9,6 +9,7 @@ use super::control::Part;
 use super::guenon::{NAMESPACE, RELEASE};
 use super::image::TAGS;
 use super::layout::Node;
+use super::ledger::Drops;
 use super::load::{Excuse, Load, Loss, Report};
 use super::{Cluster, agents, eventually, ledger, traffic};
 use crate::test::Count;
@@ -77,11 +78,13 @@ fn answered(cluster: &mut Cluster) -> Result<String> {
 /// What is lost while something happens.
 fn meanwhile(cluster: &mut Cluster, happens: impl FnOnce(&mut Cluster, &Load) -> Result<()>) -> Result<Report> {
     traffic::in_force(cluster).context("before anything happened")?;
+    let before = Drops::now(cluster);
     let load = Load::start(cluster);
     std::thread::sleep(WHILE);
     let result = happens(cluster, &load);
     std::thread::sleep(WHILE);
-    let report = load.finish()?;
+    let mut report = load.finish()?;
+    report.drops = Drops::now(cluster).since(&before);
     result.with_context(|| report.to_string())?;
     ledger::balanced(cluster)?;
     Ok(report)

@@ -38,6 +38,8 @@ pub(crate) struct Kind {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     kinds: BTreeMap<&'static str, Kind>,
+    /// What the nodes' programs dropped meanwhile, in words.
+    pub(crate) drops: String,
 }
 
 /// Losses that may be, and why.
@@ -51,7 +53,7 @@ const SHOWN: usize = 3;
 
 impl Report {
     pub(super) fn one(name: &'static str, kind: Kind) -> Self {
-        Self { kinds: BTreeMap::from([(name, kind)]) }
+        Self { kinds: BTreeMap::from([(name, kind)]), drops: String::new() }
     }
 
     pub(super) fn add(&mut self, other: Self) {
@@ -87,7 +89,7 @@ impl Report {
             }
         }
         if !faults.is_empty() {
-            bail!("{}", faults.join("\n"));
+            bail!("{}\n{}", faults.join("\n"), self.drops);
         }
         let whys: String = excuses
             .iter()
@@ -111,7 +113,7 @@ impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         let kinds: Vec<String> =
             self.kinds.iter().map(|(name, kind)| format!("{} of {} {name}", kind.lost.len(), kind.sent)).collect();
-        write!(f, "lost {}", kinds.join(", "))
+        write!(f, "lost {}; {}", kinds.join(", "), self.drops)
     }
 }
 
@@ -126,12 +128,16 @@ mod tests {
 
     #[test]
     fn only_what_is_excused_may_be_lost() {
-        let report = Report::one("datagrams", Kind { sent: 10, lost: vec![loss("n2"), loss("n3")] });
+        let mut report = Report::one("datagrams", Kind { sent: 10, lost: vec![loss("n2"), loss("n3")] });
+        "no drops".clone_into(&mut report.drops);
         let gone = Excuse { why: "were n3's", covers: Box::new(|loss| loss.by.as_deref() == Some("n3")) };
         let error = report.judge(&[gone]).expect_err("n2's is left");
         assert!(error.to_string().starts_with("1 of 10 datagrams"), "{error}");
         let all = Excuse { why: "are of no use", covers: Box::new(|_| true) };
-        assert_eq!(report.judge(&[all]).expect("all are excused"), "lost 2 of 10 datagrams; 2 of them are of no use");
+        assert_eq!(
+            report.judge(&[all]).expect("all are excused"),
+            "lost 2 of 10 datagrams; no drops; 2 of them are of no use"
+        );
         assert!(Report::one("datagrams", Kind::default()).judge(&[]).is_err(), "nothing was sent");
     }
 
