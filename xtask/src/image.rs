@@ -20,56 +20,73 @@ pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
 /// No image is larger, bytes.
 const MOST: u64 = 25 << 20;
 
+/// The file system of images: one static binary. Compressing takes a while, so images may share one.
+pub(crate) struct Layer {
+    compressed: Blob,
+    /// Digest of what it unpacks to.
+    diff: String,
+}
+
+impl Layer {
+    /// One with this binary under this name in `/`.
+    pub(crate) fn new(name: &str, binary: &Path) -> Result<Self> {
+        let content = std::fs::read(binary).with_context(|| format!("cannot read {}", binary.display()))?;
+        Self::of(name, &content).with_context(|| format!("cannot make an image of {}", binary.display()))
+    }
+
+    fn of(name: &str, content: &[u8]) -> Result<Self> {
+        let tree = tar(&[(name, 0o755, content)])?;
+        let mut compressed = GzEncoder::new(Vec::new(), Compression::best());
+        compressed.write_all(&tree)?;
+        Ok(Self { compressed: Blob::new(compressed.finish()?), diff: digest(&tree) })
+    }
+}
+
 /// An image of one static binary.
 pub(crate) struct Image<'a> {
     /// What it is called: `REGISTRY/NAME:TAG`.
     pub(crate) name: &'a str,
     pub(crate) title: &'a str,
     pub(crate) description: &'a str,
-    /// The binary, and where it is in the image.
-    pub(crate) binary: &'a Path,
-    pub(crate) at: &'a str,
+    pub(crate) layer: &'a Layer,
     /// What is run, before what the pod says.
     pub(crate) entrypoint: &'a [&'a str],
 }
 
 impl<'a> Image<'a> {
-    /// Guenon's own.
-    pub(crate) fn guenon(name: &'a str, binary: &'a Path) -> Self {
+    /// Guenon's own; the layer has its binary as `guenon`.
+    pub(crate) fn guenon(name: &'a str, layer: &'a Layer) -> Self {
         Self {
             name,
             title: "guenon",
             description: "L4 load balancer that can say where your packet went",
-            binary,
-            at: "guenon",
+            layer,
             entrypoint: &["/guenon"],
         }
     }
 
     /// Writes the archive; gives its size in bytes.
     pub(crate) fn write(&self, out: &Path) -> Result<u64> {
-        let content = std::fs::read(self.binary).with_context(|| format!("cannot read {}", self.binary.display()))?;
-        let archive = archive(self, &content).context("cannot make the image")?;
+        let archive = archive(self).context("cannot make the image")?;
         std::fs::write(out, &archive).with_context(|| format!("cannot write {}", out.display()))?;
         Ok(archive.len() as u64)
     }
+}
 
-    fn tag(&self) -> Result<&'a str> {
-        self.name
-            .rsplit_once(':')
-            .filter(|(repository, tag)| repository.contains('/') && !tag.contains('/'))
-            .map(|(_, tag)| tag)
-            .with_context(|| format!("{:?} is no name of an image; write REGISTRY/NAME:TAG", self.name))
-    }
+fn tag(name: &str) -> Result<&str> {
+    name.rsplit_once(':')
+        .filter(|(repository, tag)| repository.contains('/') && !tag.contains('/'))
+        .map(|(_, tag)| tag)
+        .with_context(|| format!("{name:?} is no name of an image; write REGISTRY/NAME:TAG"))
 }
 
 /// Builds the binary and writes the archive; `name` is what the image is called (`REGISTRY/NAME:TAG`).
 pub(crate) fn run(name: &str, out: Option<&Path>) -> Result<()> {
-    Image::guenon(name, Path::new("")).tag()?;
-    let binary = binary()?;
+    tag(name)?;
+    let layer = Layer::new("guenon", &binary()?)?;
     let default = build::target().join("guenon-image.tar");
     let out = out.unwrap_or(&default);
-    let size = Image::guenon(name, &binary).write(out)?;
+    let size = Image::guenon(name, &layer).write(out)?;
     progress::step(format_args!("{name}: {} ({:.1} MB)", out.display(), size as f64 / 1e6));
     ensure!(size <= MOST, "the image is larger than {} MB; what was linked in?", MOST >> 20);
     Ok(())
@@ -84,7 +101,12 @@ pub(crate) fn binary() -> Result<PathBuf> {
         .env("CC_x86_64_unknown_linux_musl", "musl-gcc")
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
         .show()?;
-    Ok(build::target().join(TARGET).join("release/guenon"))
+    Ok(built())
+}
+
+/// Where it is once it was built.
+pub(crate) fn built() -> PathBuf {
+    build::target().join(TARGET).join("release/guenon")
 }
 
 /// Makes sure that static binaries can be built.
@@ -124,12 +146,8 @@ fn digest(content: &[u8]) -> String {
 }
 
 /// The whole archive: the same bytes for the same binary.
-fn archive(image: &Image<'_>, binary: &[u8]) -> Result<Vec<u8>> {
-    let tree = tar(&[(image.at, 0o755, binary)])?;
-    let diff = digest(&tree);
-    let mut compressed = GzEncoder::new(Vec::new(), Compression::best());
-    compressed.write_all(&tree)?;
-    let layer = Blob::new(compressed.finish()?);
+fn archive(image: &Image<'_>) -> Result<Vec<u8>> {
+    let Layer { compressed: layer, diff } = image.layer;
     let config = Blob::json(&json!({
         "architecture": "amd64",
         "os": "linux",
@@ -155,7 +173,7 @@ fn archive(image: &Image<'_>, binary: &[u8]) -> Result<Vec<u8>> {
     described["platform"] = json!({"architecture": "amd64", "os": "linux"});
     described["annotations"] = json!({
         "io.containerd.image.name": image.name,
-        "org.opencontainers.image.ref.name": image.tag()?,
+        "org.opencontainers.image.ref.name": tag(image.name)?,
     });
     let index = serde_json::to_vec(&json!({
         "schemaVersion": 2,
@@ -166,7 +184,7 @@ fn archive(image: &Image<'_>, binary: &[u8]) -> Result<Vec<u8>> {
     tar(&[
         ("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#),
         ("index.json", 0o644, &index),
-        (&path(&layer), 0o644, &layer.content),
+        (&path(layer), 0o644, &layer.content),
         (&path(&config), 0o644, &config.content),
         (&path(&manifest), 0o644, &manifest.content),
     ])
@@ -193,8 +211,8 @@ mod tests {
 
     #[test]
     fn blobs_are_named_by_what_they_hold_and_the_config_names_what_the_layer_unpacks_to() {
-        let image = Image::guenon("localhost/guenon:1", Path::new(""));
-        let archive = archive(&image, b"a binary").expect("an image");
+        let layer = Layer::of("guenon", b"a binary").expect("a layer");
+        let archive = archive(&Image::guenon("localhost/guenon:1", &layer)).expect("an image");
         let mut blobs = std::collections::BTreeMap::new();
         for entry in tar::Archive::new(archive.as_slice()).entries().expect("a tar") {
             let mut entry = entry.expect("an entry");

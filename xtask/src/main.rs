@@ -65,7 +65,7 @@ enum Chore {
         /// Run this step alone; may be given several times
         #[arg(long, value_name = "STEP")]
         only: Vec<String>,
-        /// Of step `live`, run only scenarios whose names contain this
+        /// Of steps `live` and `cluster`, run only scenarios whose names contain this
         #[arg(long, value_name = "TEXT", requires = "only")]
         scenario: Option<String>,
         /// Show the steps

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 
 use super::image::{GUENON, TAGS};
 use super::layout::{Node, http};
+use super::traces::Traces;
 use super::{Cluster, LIMIT};
 use crate::{paths, progress};
 
@@ -16,7 +17,10 @@ const WIDTH: usize = 400;
 
 impl Cluster {
     /// Makes the namespace and installs the chart, until all its pods are ready.
-    pub(crate) fn install(&self) -> Result<()> {
+    pub(crate) fn install(&mut self) -> Result<()> {
+        for node in Node::ALL {
+            self.before.insert(node, Traces::of(self, node)?);
+        }
         progress::step("helm install guenon deploy/helm/guenon -n guenon-system");
         self.kubectl(&["create", "namespace", NAMESPACE]).run()?;
         self.kubectl(&["label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=privileged"]).run()?;
@@ -35,6 +39,28 @@ impl Cluster {
             helm = helm.args(["--set", value]);
         }
         helm.args(["--namespace", NAMESPACE, "--wait", "--timeout", &format!("{}s", LIMIT.as_secs())]).run()
+    }
+
+    /// Whether the chart has a hook that takes the data path off every node before it is uninstalled.
+    pub(super) fn detaches_by_itself(&self) -> Result<bool> {
+        let dir = paths::root().join("deploy/helm/guenon/templates");
+        for entry in std::fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))? {
+            let file = entry.with_context(|| format!("cannot read {}", dir.display()))?.path();
+            if std::fs::read_to_string(&file).is_ok_and(|text| text.contains("pre-delete")) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// `guenon detach` on every node.
+    pub(super) fn detach(&self) -> Result<()> {
+        Node::ALL.into_iter().try_for_each(|node| self.on(node, crate::image::built())?.arg("detach").run())
+    }
+
+    /// An error unless every node is as it was before the chart was installed.
+    pub(super) fn nodes_are_as_before(&self) -> Result<()> {
+        self.before.iter().try_for_each(|(node, before)| before.compare(&Traces::of(self, *node)?, *node))
     }
 
     /// Applies one of examples/cluster, until its pods are ready.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::image::{Image, TARGET, binary, target};
+use crate::image::{Image, Layer, TARGET, binary, target};
 use crate::{build, progress};
 
 /// What keeps a pod's namespaces.
@@ -19,23 +19,15 @@ pub(super) const TAGS: [&str; 2] = [env!("CARGO_PKG_VERSION"), concat!(env!("CAR
 /// Builds what they consist of and writes the archives.
 pub(super) fn make(dir: &Path) -> Result<Vec<PathBuf>> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let (guenon, xtask) = (binary()?, static_xtask()?);
+    let (guenon, xtask) = (Layer::new("guenon", &binary()?)?, Layer::new("xtask", &static_xtask()?)?);
     let names = TAGS.map(|tag| format!("{GUENON}:{tag}"));
     let images = [
-        Image {
-            name: PAUSE,
-            title: "pause",
-            description: "waits",
-            binary: &xtask,
-            at: "xtask",
-            entrypoint: &["/xtask", "pause"],
-        },
+        Image { name: PAUSE, title: "pause", description: "waits", layer: &xtask, entrypoint: &["/xtask", "pause"] },
         Image {
             name: ECHO,
             title: "echo",
             description: "HTTP and UDP servers that answer with their name",
-            binary: &xtask,
-            at: "xtask",
+            layer: &xtask,
             entrypoint: &["/xtask", "serve"],
         },
         Image::guenon(&names[0], &guenon),

@@ -15,14 +15,14 @@ use anyhow::{Result, anyhow};
 
 use super::Cluster;
 use crate::topology::netns;
-pub(super) use report::{Loss, Report};
+pub(super) use report::{Excuse, Loss, Report};
 
 /// What has not been answered by then is lost.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Traffic that goes on until it is finished.
 pub(super) struct Load {
-    pub(super) begin: Instant,
+    begin: Instant,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Result<Report>>>,
 }
@@ -59,6 +59,11 @@ impl Load {
             })
             .collect();
         Self { begin, stop, threads }
+    }
+
+    /// How long it has been going on.
+    pub(super) fn now(&self) -> Duration {
+        self.begin.elapsed()
     }
 
     /// Ends, and says what was sent and what of it was lost.

@@ -13,6 +13,7 @@ mod node;
 pub(crate) mod pause;
 pub(crate) mod scenarios;
 mod settings;
+mod traces;
 mod traffic;
 mod wiring;
 
@@ -84,6 +85,8 @@ pub(crate) struct Cluster {
     images: Vec<PathBuf>,
     parts: BTreeMap<Part, Child>,
     nodes: BTreeMap<Node, Child>,
+    /// What nodes were like before Guenon was installed.
+    before: BTreeMap<Node, traces::Traces>,
     kept: bool,
 }
 
@@ -96,10 +99,11 @@ impl Cluster {
         let dir = record.data()?;
         let pins = record.pins();
         std::fs::create_dir_all(&pins).with_context(|| format!("cannot create {}", pins.display()))?;
-        let (parts, nodes) = (BTreeMap::new(), BTreeMap::new());
+        let (parts, nodes, before) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let keys = Keys::make(&dir.join("keys"))?;
         let name = name.to_owned();
-        let mut cluster = Self { name, record, dir, programs, keys, images: Vec::new(), parts, nodes, kept: false };
+        let mut cluster =
+            Self { name, record, dir, programs, keys, images: Vec::new(), parts, nodes, before, kept: false };
         cluster.images = image::make(&cluster.dir.join("images"))?;
         cluster.begin()?;
         Ok(cluster)

@@ -1,5 +1,6 @@
 //! The cluster test: what must hold in a real cluster, under load. Scenarios share one cluster, one after the other.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -8,8 +9,9 @@ use super::control::Part;
 use super::guenon::{NAMESPACE, RELEASE};
 use super::image::TAGS;
 use super::layout::Node;
-use super::load::{Load, Loss, Report};
-use super::{Cluster, agents, ledger, traffic};
+use super::ledger::Drops;
+use super::load::{Excuse, Load, Loss, Report};
+use super::{Cluster, agents, eventually, ledger, traffic};
 use crate::test::Count;
 use crate::{interrupt, progress, setup};
 
@@ -32,6 +34,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "the API server stopped and started under load", then: api_away },
     Scenario { name: "a node killed and back", then: node_killed },
     Scenario { name: "helm upgrade with changed values and rollback under load", then: upgraded },
+    Scenario { name: "helm uninstall leaves every node as it was", then: uninstalled },
 ];
 
 /// `cargo xtask test --only cluster [--scenario TEXT]`
@@ -45,7 +48,7 @@ pub(crate) fn run(named: Option<&str>) -> Result<Count> {
     for scenario in SCENARIOS.iter().filter(|scenario| scenario.name.contains(named.unwrap_or_default())) {
         progress::note(scenario.name);
         let begin = Instant::now();
-        let result = (scenario.then)(&mut cluster).and_then(|said| ledger::balanced(&cluster).map(|()| said));
+        let result = (scenario.then)(&mut cluster);
         interrupt::check()?;
         match result {
             Ok(said) => {
@@ -68,44 +71,51 @@ fn answered(cluster: &mut Cluster) -> Result<String> {
     cluster.agents_have_no_more_rights()?;
     let round = traffic::send(cluster)?;
     round.judge()?;
+    ledger::balanced(cluster)?;
     Ok("200 of 200 answered".to_owned())
 }
 
 /// What is lost while something happens.
-fn meanwhile(cluster: &mut Cluster, happens: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<Report> {
+fn meanwhile(cluster: &mut Cluster, happens: impl FnOnce(&mut Cluster, &Load) -> Result<()>) -> Result<Report> {
     traffic::in_force(cluster).context("before anything happened")?;
+    let before = Drops::now(cluster);
     let load = Load::start(cluster);
     std::thread::sleep(WHILE);
-    let result = happens(cluster);
+    let result = happens(cluster, &load);
     std::thread::sleep(WHILE);
-    let report = load.finish()?;
+    let mut report = load.finish()?;
+    report.drops = Drops::now(cluster).since(&before);
     result.with_context(|| report.to_string())?;
+    ledger::balanced(cluster)?;
     Ok(report)
 }
 
-fn scaled(cluster: &mut Cluster) -> Result<String> {
-    let mut gone = None;
-    let report = meanwhile(cluster, |cluster| {
-        cluster.kubectl(&["scale", "deployment/echo", "--replicas=1"]).run()?;
-        let left = eventually_alone(cluster)?;
-        gone = Node::ENDPOINTS.into_iter().find(|node| *node != left);
-        traffic::answered_by(cluster, &[left])?;
-        cluster.kubectl(&["scale", "deployment/echo", "--replicas=2"]).run()?;
-        traffic::in_force(cluster)
-    })?;
-    let gone = gone.context("no endpoint went")?;
-    report.nothing_lost_but(|loss| of(loss, gone))?;
-    Ok(report.to_string())
+/// An endpoint that goes takes its own flows with it; whose a request was that breaks in the middle, nobody knows.
+fn gone(node: Node, times: Range<Duration>) -> Excuse<'static> {
+    Excuse {
+        why: "were of the endpoint that went",
+        covers: Box::new(move |loss| of(loss, node) || loss.by.is_none() && loss.accepted && loss.during(&times)),
+    }
 }
 
-/// The node of the only endpoint that is left.
-fn eventually_alone(cluster: &Cluster) -> Result<Node> {
-    super::eventually(WHILE * 15, || {
-        let path = "jsonpath={.items[*].spec.nodeName}";
-        let said = cluster.kubectl(&["get", "pods", "--selector=app=echo", "-o", path]).read()?;
-        let found = Node::ENDPOINTS.into_iter().find(|node| said.trim() == node.name());
-        found.with_context(|| format!("pods are on {said}"))
-    })
+/// When an endpoint joins, some rows become its own, and with them connections of others: no second chance yet
+/// (ARCHITECTURE.md). It is in force a little later than a few answers show.
+fn moved(times: Range<Duration>) -> Excuse<'static> {
+    let times = times.start..times.end + WHILE / 2;
+    Excuse {
+        why: "were moved to the endpoint that joined",
+        covers: Box::new(move |loss| loss.accepted && loss.during(&times)),
+    }
+}
+
+/// Kubernetes says that an endpoint is ready to all nodes at once, and a director may be quicker than the endpoint's own
+/// node, which then has no VIP on its loopback, or, after it was away, no agent yet.
+fn early(times: Range<Duration>) -> Excuse<'static> {
+    let times = times.start..times.end + WHILE / 2;
+    Excuse {
+        why: "were sent to the endpoint that joined before its node was as far",
+        covers: Box::new(move |loss| !loss.accepted && loss.during(&times)),
+    }
 }
 
 /// Whether a flow that was lost had this node's endpoint.
@@ -113,39 +123,68 @@ fn of(loss: &Loss, node: Node) -> bool {
     loss.by.as_deref() == Some(node.name())
 }
 
+fn scaled(cluster: &mut Cluster) -> Result<String> {
+    let (mut went, mut goes, mut joins) = (None, Range::default(), Range::default());
+    let report = meanwhile(cluster, |cluster, load| {
+        goes.start = load.now();
+        cluster.kubectl(&["scale", "deployment/echo", "--replicas=1"]).run()?;
+        let left = eventually_alone(cluster)?;
+        went = Node::ENDPOINTS.into_iter().find(|node| *node != left);
+        traffic::answered_by(cluster, &[left])?;
+        (goes.end, joins.start) = (load.now(), load.now());
+        cluster.kubectl(&["scale", "deployment/echo", "--replicas=2"]).run()?;
+        traffic::in_force(cluster)?;
+        joins.end = load.now();
+        Ok(())
+    })?;
+    report.judge(&[gone(went.context("no endpoint went")?, goes), moved(joins.clone()), early(joins)])
+}
+
+/// The node of the only endpoint that is left.
+fn eventually_alone(cluster: &Cluster) -> Result<Node> {
+    eventually(WHILE * 15, || {
+        let path = "jsonpath={.items[*].spec.nodeName}";
+        let said = cluster.kubectl(&["get", "pods", "--selector=app=echo", "-o", path]).read()?;
+        let found = Node::ENDPOINTS.into_iter().find(|node| said.trim() == node.name());
+        found.with_context(|| format!("pods are on {said}"))
+    })
+}
+
 fn endpoint_deleted(cluster: &mut Cluster) -> Result<String> {
-    let report = meanwhile(cluster, |cluster| {
+    let (mut goes, mut joins) = (Range::default(), Range::default());
+    let report = meanwhile(cluster, |cluster, load| {
+        goes.start = load.now();
         let on = format!("spec.nodeName={}", Node::N3.name());
         cluster.kubectl(&["delete", "pod", "--selector=app=echo", "--field-selector", &on]).run()?;
+        (goes.end, joins.start) = (load.now(), load.now());
         cluster.kubectl(&["rollout", "status", "--timeout=120s", "deployment/echo"]).run()?;
-        traffic::in_force(cluster)
+        traffic::in_force(cluster)?;
+        joins.end = load.now();
+        Ok(())
     })?;
-    report.nothing_lost_but(|loss| of(loss, Node::N3))?;
-    Ok(report.to_string())
+    report.judge(&[gone(Node::N3, goes), moved(joins.clone()), early(joins)])
 }
 
 fn agents_killed(cluster: &mut Cluster) -> Result<String> {
-    let report = meanwhile(cluster, |cluster| {
+    let report = meanwhile(cluster, |cluster, _| {
         for node in Node::ALL {
             cluster.kill_agent(node)?;
         }
         cluster.agents_ready()
     })?;
-    report.nothing_lost()?;
-    Ok(report.to_string())
+    report.judge(&[])
 }
 
 fn agents_deleted(cluster: &mut Cluster) -> Result<String> {
-    let report = meanwhile(cluster, |cluster| {
+    let report = meanwhile(cluster, |cluster, _| {
         cluster.kubectl(&["--namespace", NAMESPACE, "delete", "pods", "--selector", agents::AGENTS]).run()?;
         cluster.agents_ready()
     })?;
-    report.nothing_lost()?;
-    Ok(report.to_string())
+    report.judge(&[])
 }
 
 fn rolled(cluster: &mut Cluster) -> Result<String> {
-    let report = meanwhile(cluster, |cluster| {
+    let report = meanwhile(cluster, |cluster, _| {
         cluster.chart("upgrade", &[&format!("image.tag={}", TAGS[1])])?;
         cluster.agents_ready()?;
         let images = cluster.agent_images()?;
@@ -155,58 +194,77 @@ fn rolled(cluster: &mut Cluster) -> Result<String> {
         );
         Ok(())
     })?;
-    report.nothing_lost()?;
-    Ok(report.to_string())
+    report.judge(&[])
 }
 
 fn api_away(cluster: &mut Cluster) -> Result<String> {
-    let report = meanwhile(cluster, |cluster| {
+    let report = meanwhile(cluster, |cluster, _| {
         cluster.stop_part(Part::ApiServer)?;
         std::thread::sleep(WHILE * 3);
         cluster.start_part(Part::ApiServer)?;
         std::thread::sleep(WHILE);
         cluster.agents_ready()
     })?;
-    report.nothing_lost()?;
-    Ok(report.to_string())
+    report.judge(&[])
 }
 
 fn node_killed(cluster: &mut Cluster) -> Result<String> {
     const GONE: Node = Node::N3;
-    let mut between = (Duration::ZERO, Duration::ZERO);
-    traffic::in_force(cluster)?;
-    let load = Load::start(cluster);
-    std::thread::sleep(WHILE);
-    between.0 = load.begin.elapsed();
-    let result = (|| {
+    let (mut dead, mut joins) = (Range::default(), Range::default());
+    let report = meanwhile(cluster, |cluster, load| {
+        dead.start = load.now();
         cluster.kill_node(GONE)?;
         let left: Vec<Node> = Node::ENDPOINTS.into_iter().filter(|node| *node != GONE).collect();
         traffic::answered_by(cluster, &left)?;
-        between.1 = load.begin.elapsed();
+        dead.end = load.now();
         std::thread::sleep(WHILE);
+        joins.start = load.now();
         cluster.start_node(GONE)?;
         cluster.wait_for_nodes()?;
         cluster.agents_ready()?;
-        traffic::in_force(cluster)
-    })();
-    std::thread::sleep(WHILE);
-    let report = load.finish()?;
-    result.with_context(|| report.to_string())?;
-    let dead = |loss: &Loss| (between.0..between.1).contains(&loss.at);
-    report.nothing_lost_but(|loss| of(loss, GONE) || (loss.by.is_none() && dead(loss)))?;
-    let last = report.losses().filter(|loss| loss.by.is_none()).map(|loss| loss.at).max().unwrap_or(between.0);
-    let known = last.saturating_sub(between.0);
-    Ok(format!("{report}; the last new flow was lost {:.1} s after the node", known.as_secs_f64()))
+        traffic::in_force(cluster)?;
+        joins.end = load.now();
+        Ok(())
+    })?;
+    let new = |loss: &Loss| loss.by.is_none() && !loss.accepted;
+    let last = report.losses().filter(|loss| new(loss) && loss.during(&dead)).map(|loss| loss.from).max();
+    let seconds = (last.unwrap_or(dead.start).max(dead.start) - dead.start).as_secs_f64();
+    let said = report.judge(&[
+        gone(GONE, dead.clone()),
+        Excuse {
+            why: "were new flows to the node before Kubernetes said that it is dead",
+            covers: Box::new(|loss| new(loss) && loss.during(&dead)),
+        },
+        moved(joins.clone()),
+        early(joins),
+    ])?;
+    Ok(format!("{said}; the last new flow was lost {seconds:.1} s after the node"))
 }
 
 fn upgraded(cluster: &mut Cluster) -> Result<String> {
-    let report = meanwhile(cluster, |cluster| {
+    let report = meanwhile(cluster, |cluster, _| {
         // Other capacities are other maps: built beside the old ones, and put in their place.
         cluster.chart("upgrade", &["agent.logLevel=debug", "agent.capacity.services=8192"])?;
         cluster.agents_ready()?;
         cluster.helm(&["rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "180s"]).run()?;
         cluster.agents_ready()
     })?;
-    report.nothing_lost()?;
-    Ok(report.to_string())
+    report.judge(&[])
+}
+
+fn uninstalled(cluster: &mut Cluster) -> Result<String> {
+    cluster.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "180s"]).run()?;
+    cluster
+        .kubectl(&["--namespace", NAMESPACE, "wait", "--for=delete", "pods", "--timeout=60s"])
+        .args(["--selector", agents::AGENTS])
+        .run()?;
+    // Until the chart does it, it is done by hand, as docs say.
+    let by_hand = !cluster.detaches_by_itself()?;
+    if by_hand {
+        cluster.detach()?;
+    }
+    cluster.nodes_are_as_before()?;
+    // Definitions stay, and with them what people wrote.
+    cluster.kubectl(&["get", "virtualservice", "echo"]).run()?;
+    Ok(if by_hand { "with `guenon detach` on each node".to_owned() } else { "by its hook".to_owned() })
 }

@@ -12,8 +12,10 @@ use packages::Need;
 /// `cargo xtask setup`: everything that any command of xtask needs.
 pub(crate) fn everything() -> Result<()> {
     building()?;
-    packages::ensure(&[packages::DEMO, packages::READERS, packages::MARKING, packages::KERNELS].concat())?;
-    progress::step("ready: `cargo xtask demo`, `cargo xtask test`, `cargo xtask kernels`");
+    packages::ensure(
+        &[packages::DEMO, packages::READERS, packages::MARKING, packages::CLUSTER, packages::KERNELS].concat(),
+    )?;
+    progress::step("ready: `cargo xtask demo`, `cargo xtask cluster`, `cargo xtask test`, `cargo xtask kernels`");
     Ok(())
 }
 

@@ -39,12 +39,17 @@ pub(super) fn run(task: &Task) -> Result<Report> {
 fn one(task: &Task) -> Kind {
     let mut kind = Kind::default();
     while !task.stopped() {
-        let mut by = None;
+        let (mut by, from) = (None, task.now());
         kind.sent += 1;
         if let Err(error) = talk(task, &mut by) {
             // One that could not be made is a matter of requests, which count them.
             match by {
-                Some(by) => kind.lost.push(Loss { at: task.now(), by: Some(by), what: format!("broke: {error:#}") }),
+                Some(_) => {
+                    let (until, what) = (task.now(), format!("broke: {error:#}"));
+                    // Since when it had been broken nobody knows, but that it was silent for no longer.
+                    let from = from.max(until.saturating_sub(SILENCE));
+                    kind.lost.push(Loss { from, until, by, accepted: true, what });
+                }
                 None => kind.sent -= 1,
             }
             std::thread::sleep(Duration::from_millis(100));

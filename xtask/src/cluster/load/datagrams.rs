@@ -21,8 +21,8 @@ struct Flow {
     socket: UdpSocket,
     /// Who answered last.
     by: Option<String>,
-    /// When each was sent, by its number.
-    waiting: BTreeMap<u64, Duration>,
+    /// When each was sent, by its number, and who had answered before.
+    waiting: BTreeMap<u64, (Duration, Option<String>)>,
 }
 
 pub(super) fn run(task: &Task) -> Result<Report> {
@@ -67,9 +67,9 @@ impl Flow {
     fn send(&mut self, number: u64, now: Duration, kind: &mut Kind) {
         kind.sent += 1;
         match self.socket.send(&number.to_be_bytes()) {
-            Ok(_) => drop(self.waiting.insert(number, now)),
+            Ok(_) => drop(self.waiting.insert(number, (now, self.by.clone()))),
             // Somebody answered an earlier one with an ICMP error: this one did not leave.
-            Err(error) => self.lose(now, format!("datagram {number}: {error}"), kind),
+            Err(error) => lose(now, self.by.clone(), format!("datagram {number}: {error}"), kind),
         }
     }
 
@@ -81,16 +81,16 @@ impl Flow {
             self.by = Some(String::from_utf8_lossy(name).trim().to_owned());
             self.waiting.remove(&u64::from_be_bytes(*number));
         }
-        while let Some((&number, &at)) = self.waiting.first_key_value() {
+        while let Some((number, (at, by))) = self.waiting.pop_first() {
             if now.saturating_sub(at) < PATIENCE {
+                self.waiting.insert(number, (at, by));
                 break;
             }
-            self.waiting.remove(&number);
-            self.lose(at, format!("datagram {number} was not answered"), kind);
+            lose(at, by, format!("datagram {number} was not answered"), kind);
         }
     }
+}
 
-    fn lose(&self, at: Duration, what: String, kind: &mut Kind) {
-        kind.lost.push(Loss { at, by: self.by.clone(), what });
-    }
+fn lose(at: Duration, by: Option<String>, what: String, kind: &mut Kind) {
+    kind.lost.push(Loss { from: at, until: at, by, accepted: false, what });
 }
