@@ -68,6 +68,7 @@ pub(crate) fn run(named: Option<&str>) -> Result<Count> {
 fn answered(cluster: &mut Cluster) -> Result<String> {
     cluster.agents_ready()?;
     cluster.agents_have_no_more_rights()?;
+    cluster.kubectl(&["wait", "guenonnodes", "--all", "--for=condition=Ready", "--timeout=60s"]).run()?;
     let round = traffic::send(cluster)?;
     round.judge()?;
     ledger::balanced(cluster)?;
