@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::image::{GUENON, TAGS};
-use super::layout::{Node, http};
+use super::layout::{DIRECTOR, Node, VIPS, http};
 use super::traces::Traces;
 use super::{Cluster, LIMIT};
 use crate::{paths, progress};
@@ -33,6 +33,8 @@ impl Cluster {
             format!("image.repository={GUENON}"),
             format!("image.tag={}", TAGS[0]),
             "image.pullPolicy=Never".to_owned(),
+            format!("directorSelector={DIRECTOR}"),
+            format!("vipRanges={{{VIPS}}}"),
         ];
         let mut helm = self.helm(&[verb, RELEASE]).arg(paths::root().join("deploy/helm/guenon"));
         for value in image.iter().map(String::as_str).chain(values.iter().copied()) {
@@ -71,7 +73,10 @@ impl Cluster {
         let kind = file.trim_end_matches(".yaml");
         self.kubectl(&["rollout", "status", "--timeout=120s", &format!("{kind}/echo")])
             .run()
-            .with_context(|| self.kubectl(&["describe", "pods"]).read().unwrap_or_default())
+            .with_context(|| self.kubectl(&["describe", "pods"]).read().unwrap_or_default())?;
+        self.kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", "virtualservice/echo"])
+            .run()
+            .with_context(|| self.kubectl(&["describe", "virtualservices"]).read().unwrap_or_default())
     }
 
     /// What kubectl says of all of it.

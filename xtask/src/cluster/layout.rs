@@ -14,6 +14,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The address of the examples' VirtualService.
 pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+/// What VirtualServices may use.
+pub(super) const VIPS: &str = "203.0.113.0/24";
 /// The port of its HTTP frontend.
 pub(super) const HTTP: u16 = 80;
 /// The port of its UDP echo frontend.

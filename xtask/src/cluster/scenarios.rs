@@ -41,9 +41,8 @@ const SCENARIOS: &[Scenario] = &[
 pub(crate) fn run(named: Option<&str>) -> Result<Count> {
     setup::root("test --only cluster")?;
     let mut cluster = Cluster::up("cluster-test")?;
-    cluster.install()?;
-    cluster.example("deployment.yaml")?;
-    traffic::in_force(&cluster).inspect_err(|_| cluster.complain())?;
+    let begun = cluster.install().and_then(|()| cluster.example("deployment.yaml"));
+    begun.and_then(|()| traffic::in_force(&cluster)).inspect_err(|_| cluster.complain())?;
     let mut count = Count::default();
     for scenario in SCENARIOS.iter().filter(|scenario| scenario.name.contains(named.unwrap_or_default())) {
         progress::note(scenario.name);
@@ -69,6 +68,7 @@ pub(crate) fn run(named: Option<&str>) -> Result<Count> {
 fn answered(cluster: &mut Cluster) -> Result<String> {
     cluster.agents_ready()?;
     cluster.agents_have_no_more_rights()?;
+    cluster.kubectl(&["wait", "guenonnodes", "--all", "--for=condition=Ready", "--timeout=60s"]).run()?;
     let round = traffic::send(cluster)?;
     round.judge()?;
     ledger::balanced(cluster)?;
