@@ -52,14 +52,7 @@ fn load_with<'a>(
     entry_points: [&'static str; 2],
 ) -> Result<Loaded, DataPathError> {
     let program = entry_points[0];
-    let refused = |error: &dyn std::error::Error| {
-        let whole = chain(error);
-        let error = shortened(&whole);
-        if error != whole {
-            tracing::debug!(program, "all that the verifier said: {whole}");
-        }
-        DataPathError::Load { program, error }
-    };
+    let refused = |error: &dyn std::error::Error| DataPathError::Load { program, error: told(program, error) };
     loader.override_global("SETTINGS", settings.as_bytes(), true);
     let mut ebpf = loader.load(OBJECT).map_err(|error: EbpfError| refused(&error))?;
     let mut first = None;
@@ -104,11 +97,24 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// A loader's error in one line; the whole of it is logged at debug level.
+pub(super) fn told(program: &str, error: &dyn std::error::Error) -> String {
+    let whole = chain(error);
+    let short = shortened(&whole);
+    if short != whole {
+        tracing::debug!(program, "all that the verifier said: {whole}");
+    }
+    short
+}
+
 /// An error with no more than the end of what the verifier said, which says why. All of it is a trace of every instruction.
 fn shortened(error: &str) -> String {
     const BEFORE: &str = "Verifier output:";
+    const FIGURES: [&str; 3] = ["verification time ", "stack depth ", "processed "];
     let Some((before, said)) = error.split_once(BEFORE) else { return error.to_owned() };
+    let is_figure = |line: &&str| FIGURES.iter().any(|figure| line.starts_with(figure));
     let lines: Vec<&str> = said.trim_matches(['\0', ' ', '\n']).lines().map(str::trim_end).collect();
+    let lines: Vec<&str> = lines.into_iter().filter(|line| !is_figure(line)).collect();
     let left_out = lines.len().saturating_sub(VERIFIER_LINES);
     if left_out == 0 {
         return error.to_owned();
@@ -148,13 +154,13 @@ mod tests {
         let trace: String = (0..5000).map(|number| format!("{number}: (b7) r0 = 0   ; R0_w=0\n")).collect();
         let said = format!(
             "the BPF_PROG_LOAD syscall returned Permission denied (os error 13). Verifier output: {trace}\
-             R2 pointer -= pointer prohibited\nprocessed 83 insns (limit 1000000)\n\0"
+             R2 pointer -= pointer prohibited\nverification time 2227 usec\nstack depth 16+0\n\
+             processed 26 insns (limit 1000000)\n\0"
         );
         assert_eq!(
             shortened(&said),
-            "the BPF_PROG_LOAD syscall returned Permission denied (os error 13). Verifier output: (4999 lines before, see \
-             --log-level debug) 4999: (b7) r0 = 0   ; R0_w=0; R2 pointer -= pointer prohibited; processed 83 insns (limit \
-             1000000)"
+            "the BPF_PROG_LOAD syscall returned Permission denied (os error 13). Verifier output: (4998 lines before, see \
+             --log-level debug) 4998: (b7) r0 = 0   ; R0_w=0; 4999: (b7) r0 = 0   ; R0_w=0; R2 pointer -= pointer prohibited"
         );
         for short in ["the map is full", "it failed. Verifier output: none"] {
             assert_eq!(shortened(short), short);
