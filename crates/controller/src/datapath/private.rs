@@ -16,7 +16,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::atomic::AtomicU64;
 use super::maps::counter_pages;
 use super::object::OBJECT;
-use super::program::lacks_frags;
+use super::program::{lacks_frags, told};
 use super::tables::{Capacities, Store, Table};
 
 /// Why the program cannot be run.
