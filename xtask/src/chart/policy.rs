@@ -120,7 +120,7 @@ pub(super) fn test(bed: &Bed<'_>) -> Result<()> {
     agent(&Who::new(bed, "guenon-agent", Some("n1"))?)?;
     let nowhere = Who::new(bed, "guenon-agent", None)?;
     nowhere.may_not(&CREATE, &guenon_node("n1"), "an agent on node \"\" may write guenonnodes")?;
-    uninstall(bed)
+    hooks(bed)
 }
 
 /// Makes the hash key, which the agent then reads.
@@ -181,12 +181,29 @@ fn agent(who: &Who<'_>) -> Result<()> {
     who.may(&["create", "--namespace", "default", "-f", "-"], &event("default", "GuenonNode", "n1"))
 }
 
-/// Its account is a hook's, so it is made for this alone.
-fn uninstall(bed: &Bed<'_>) -> Result<()> {
+/// Accounts of hooks are not there at other times, so they are made for this alone.
+fn hooks(bed: &Bed<'_>) -> Result<()> {
     let rendered = bed.helm(&["get", "hooks", super::RELEASE]).read()?;
-    let rights: String =
-        rendered.split_inclusive("\n---\n").filter(|document| !document.contains("kind: Job")).collect();
+    let runs = |document: &&str| document.contains("\nkind: Job\n") || document.contains("\nkind: Pod\n");
+    let rights: String = rendered.split_inclusive("\n---\n").filter(|document| !runs(document)).collect();
     bed.kubectl(&["apply", "-f", "-"]).input(rights.clone()).run()?;
+    check(&Who::new(bed, "guenon-check", None)?)?;
+    uninstall(bed)?;
+    bed.kubectl(&["delete", "-f", "-"]).input(rights).run()
+}
+
+fn check(who: &Who<'_>) -> Result<()> {
+    for kind in ["gn", "gvs"] {
+        who.may(&["get", kind, "-A"], "")?;
+    }
+    who.may(&["get", "leases"], "")?;
+    who.may_not(&["get", "leases", "-n", "default"], "", "forbidden")?;
+    who.may_not(&["get", "secret", "guenon-hash-key"], "", "forbidden")?;
+    who.may_not(&["delete", "--wait=false", "gn", "n2"], "", "forbidden")?;
+    who.may_not_patch(&node_path("n2"), DETACHED, "forbidden")
+}
+
+fn uninstall(bed: &Bed<'_>) -> Result<()> {
     let who = Who::new(bed, "guenon-uninstall", None)?;
     who.may(&["get", "gn"], "")?;
     who.may_patch(&node_path("n2"), DETACHED)?;
@@ -194,6 +211,5 @@ fn uninstall(bed: &Bed<'_>) -> Result<()> {
     who.may_not(&["delete", "lease", "guenon-controller"], "", "forbidden")?;
     who.may_not(&["get", "secret", "guenon-hash-key"], "", "forbidden")?;
     who.may_not(&["get", "gvs", "-A"], "", "forbidden")?;
-    who.may(&["delete", "--wait=false", "gn", "n2"], "")?;
-    bed.kubectl(&["delete", "-f", "-"]).input(rights).run()
+    who.may(&["delete", "--wait=false", "gn", "n2"], "")
 }

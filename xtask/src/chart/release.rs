@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::server::{Bed, refused};
 use super::{DIRECTORY, NAMESPACE, RELEASE};
-use crate::shell::cmd;
+use crate::shell::{Said, cmd};
 use crate::{build, interrupt, paths};
 
 const LABEL: &str = "kubectl label namespace guenon-system pod-security.kubernetes.io/enforce=privileged";
@@ -65,6 +65,35 @@ fn edit(file: &Path, from: &str, to: &str) -> Result<()> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     ensure!(text.contains(from), "{} has no {from:?}", file.display());
     std::fs::write(file, text.replace(from, to)).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Nothing runs pods here, so the Pod is said to have failed, and then to have succeeded.
+pub(super) fn test(bed: &Bed<'_>) -> Result<()> {
+    ensure!(!tested(bed, "Failed")?.status.success(), "the Pod has failed, and helm test has not");
+    bed.kubectl(&["get", "pod", "guenon-check"]).run().context("a Pod that has failed stays, for its log")?;
+    let said = tested(bed, "Succeeded")?;
+    ensure!(said.status.success(), "helm test fails though its Pod does not: {}{}", said.stdout, said.stderr);
+    let kinds = "pod,sa,role,rolebinding,clusterrole,clusterrolebinding";
+    let left = bed.kubectl(&["get", kinds, "-o", "name"]).read()?;
+    ensure!(!left.contains("guenon-check"), "helm test has left\n{left}");
+    Ok(())
+}
+
+/// `helm test`, whose Pod ends like this.
+fn tested(bed: &Bed<'_>, phase: &str) -> Result<Said> {
+    // One that an earlier test has left.
+    bed.kubectl(&["delete", "pod", "guenon-check", "--ignore-not-found"]).run()?;
+    let command = bed.helm(&["test", RELEASE, "--timeout", "60s"]).limit(Duration::from_secs(90));
+    std::thread::scope(|scope| {
+        let test = scope.spawn(|| command.try_read());
+        let status = format!("{{\"status\":{{\"phase\":\"{phase}\"}}}}");
+        let patch = ["patch", "pod", "guenon-check", "--subresource=status", "--type=merge", "-p", &status];
+        while !test.is_finished() && !bed.kubectl(&patch).try_read()?.status.success() {
+            interrupt::check()?;
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        test.join().map_err(|_| anyhow::anyhow!("the thread of helm panicked"))?
+    })
 }
 
 /// Nothing runs pods here, so the Job is said to be complete once it is there.

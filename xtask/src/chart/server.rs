@@ -31,9 +31,10 @@ pub(super) fn test(helm: &Helm) -> Result<Count> {
         let bed = Bed { helm, server, netns };
         let one = |name: &str, test: fn(&Bed<'_>) -> Result<()>| count(name, || test(&bed));
         one("an API server accepts what the chart renders", accepted)
-            + one("controller and uninstall need no privileges", restricted)
+            + one("controller, uninstall and check need no privileges", restricted)
             + one("install, upgrade and rollback change what they should", release::changes)
-            + one("agents, controller and uninstall may do what they must and no more", policy::test)
+            + one("agents, controller, uninstall and check may do what they must and no more", policy::test)
+            + one("helm test runs its Pod and leaves nothing", release::test)
             + one("uninstall runs its Job first and leaves nothing but definitions", release::uninstall)
             + one("definitions that kubectl has made are taken over", release::take_ownership)
     });
@@ -65,6 +66,25 @@ impl Bed<'_> {
         self.kubectl(&["get", object, "-o", &format!("jsonpath={{{path}}}")]).read()
     }
 
+    /// What the server says of these objects, of which nothing stays. A bare Pod is refused as long as its account is not there.
+    fn dry_run(&self, objects: &str) -> Result<Said> {
+        let accounts: String = objects
+            .split_inclusive("\n---\n")
+            .filter(|document| document.contains("\nkind: ServiceAccount\n"))
+            .collect();
+        let each = |verb: &str| -> Result<()> {
+            if accounts.is_empty() {
+                return Ok(());
+            }
+            self.kubectl(&[verb, "-f", "-"]).input(accounts.clone()).run()
+        };
+        each("apply")?;
+        let dry_run = self.kubectl(&["apply", "--dry-run=server", "--warnings-as-errors", "-f", "-"]);
+        let said = dry_run.input(objects).try_read()?;
+        each("delete")?;
+        Ok(said)
+    }
+
     /// Makes the namespace, once.
     pub(super) fn namespace(&self) -> Result<()> {
         self.server.apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n"))
@@ -94,10 +114,8 @@ fn accepted(bed: &Bed<'_>) -> Result<()> {
     for entry in std::fs::read_dir(&sets).with_context(|| format!("cannot read {}", sets.display()))? {
         let values = entry?.path().join("values.yaml");
         let rendered = bed.helm.template(&["--values", &values.to_string_lossy()]).read()?;
-        bed.kubectl(&["apply", "--dry-run=server", "--warnings-as-errors", "-f", "-"])
-            .input(rendered)
-            .run()
-            .with_context(|| values.display().to_string())?;
+        let said = bed.dry_run(&rendered).with_context(|| values.display().to_string())?;
+        ensure!(said.status.success(), "{}: {}", values.display(), said.stderr);
         tried += 1;
     }
     ensure!(tried > 0, "no set of values in {}", sets.display());
@@ -111,10 +129,9 @@ fn restricted(bed: &Bed<'_>) -> Result<()> {
     bed.kubectl(&["label", "namespace", NAMESPACE, &format!("{label}=restricted")]).run()?;
     let tried = |template: &str| -> Result<Said> {
         let rendered = bed.helm.template(&["--show-only", &format!("templates/{template}.yaml")]).read()?;
-        let command = bed.kubectl(&["apply", "--dry-run=server", "--warnings-as-errors", "-f", "-"]);
-        command.input(rendered).try_read()
+        bed.dry_run(&rendered)
     };
-    for template in ["controller-deployment", "uninstall"] {
+    for template in ["controller-deployment", "uninstall", "tests/check"] {
         let said = tried(template)?;
         ensure!(said.status.success(), "{template} wants more than it should: {}", said.stderr);
     }

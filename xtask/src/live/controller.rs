@@ -10,9 +10,9 @@ use super::changes::{problems, status};
 use super::cluster::{no_problem_is_left_for_long, start_controller, up};
 use super::load::Load;
 use super::{ensure, traffic};
-use crate::apiserver::{ApiServer, HASH_KEY};
+use crate::apiserver::{ApiServer, HASH_KEY, User};
 use crate::chart::NAMESPACE;
-use crate::shell::cmd;
+use crate::shell::{Said, cmd};
 use crate::topology::Topology;
 use crate::topology::layout::{Host, VIP4};
 
@@ -68,6 +68,10 @@ pub(super) fn statuses(topology: &mut Topology) -> Result<()> {
     // As scripts do it.
     server.kubectl(&["-n", "demo", "wait", "gvs", "--all", "--for=condition=Ready", "--timeout=60s"]).run()?;
     traffic::everybody_answers(topology)?;
+    let said = checked(topology, &server, &["--strict"])?;
+    ensure(said.status.success() && said.stdout.contains("2 of 2 are Ready, their agents heard"), || {
+        format!("guenon check says\n{}{}", said.stdout, said.stderr)
+    })?;
 
     // At a glance.
     let said = server.kubectl(&["-n", "demo", "get", "gvs"]).read()?;
@@ -155,6 +159,17 @@ pub(super) fn statuses(topology: &mut Topology) -> Result<()> {
     shows(&server, &["-n", "demo", "gvs", "lost"], &condition("Ready", "reason"), "NoReadyEndpoints", LIMIT)?;
     server.kubectl(&["-n", "demo", "delete", "gvs", "node"]).run()?;
     within(LIMIT, || rights_are_used(&server, &["guenon-agent"]))
+}
+
+/// `guenon check` of this cluster.
+fn checked(topology: &Topology, server: &ApiServer, args: &[&str]) -> Result<Said> {
+    cmd(&topology.plan.guenon)
+        .args(["check", "--namespace", NAMESPACE, "--kubeconfig"])
+        .arg(server.kubeconfig(User::Admin))
+        .args(args)
+        .netns(&topology.netns(Host::Switch))
+        .limit(Duration::from_secs(90))
+        .try_read()
 }
 
 /// Nobody was refused, and no right was given to these in vain.
@@ -252,6 +267,12 @@ pub(super) fn agent_lost(topology: &mut Topology) -> Result<()> {
     shows(&server, &node, &condition("Ready", "reason"), "AgentLost", Duration::from_secs(70))?;
     shows(&server, &node, &condition("Ready", "status"), "Unknown", LIMIT)?;
     shows(&server, &WEB, ".status.directors.summary", "1/2", LIMIT)?;
+    let said = checked(topology, &server, &["--timeout", "15", "-o", "json"])?;
+    let found: Value = serde_json::from_str(&said.stdout).with_context(|| format!("guenon check says {said:?}"))?;
+    let failed: Vec<&Value> =
+        found["findings"].as_array().into_iter().flatten().filter(|one| one["result"] == "failed").collect();
+    let named = matches!(failed[..], [one] if one["about"] == "node t33" && one["message"].to_string().contains("not been heard"));
+    ensure(!said.status.success() && named, || format!("guenon check says\n{}{}", said.stdout, said.stderr))?;
     let message = field(&server, &WEB, &condition("Ready", "message"))?;
     ensure(message.contains("t33 has an agent that is not heard any more"), || format!("Ready says {message:?}"))?;
     topology.start_agent(Host::T33)?;
@@ -306,7 +327,7 @@ pub(super) fn uninstall(topology: &mut Topology) -> Result<()> {
     shows(&server, &WEB, &condition("Ready", "status"), "True", LIMIT)?;
     let said = cmd(&topology.plan.guenon)
         .args(["uninstall", "--namespace", NAMESPACE, "--timeout", "60", "--kubeconfig"])
-        .arg(server.kubeconfig(crate::apiserver::User::Admin))
+        .arg(server.kubeconfig(User::Admin))
         .netns(&topology.netns(Host::Switch))
         .read()?;
     for host in Host::NODES {

@@ -16,7 +16,7 @@ VirtualServices are in force without it; what is missing then is their status.";
 
 /// The cluster's one writer of status: elected among replicas
 ///
-/// Watches VirtualServices, what is behind them and what agents say of their nodes; writes conditions, columns and events, \
+/// Watches VirtualServices, what is behind them and what agents say of their nodes; writes conditions, columns and events,
 /// marks nodes whose agents are not heard any more, and makes the hash key's Secret.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]

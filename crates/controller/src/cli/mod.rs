@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, each a set of flags and what it does with them.
 
 mod agent;
+mod check;
 mod controller;
 mod detach;
 mod options;
@@ -28,7 +29,8 @@ const EXAMPLES: &str = "\
 Try:
   guenon agent --manifests /etc/guenon     reconcile the manifests of a directory into this node's data path
   guenon controller                        the cluster's one writer of status, elected among replicas
-  guenon status                            is it working, and if not, why and what to do
+  guenon check                             is it working in the whole cluster: exit code 0, or what is wrong
+  guenon status                            is it working on this node, and if not, why and what to do
   guenon status drops                      what was dropped, the cause and the cure
   guenon view                              what this node knows of itself (routes, neighbours, MTUs), as YAML
   guenon simulate ...                      what becomes of captured packets, by the real program, touching no interface
@@ -51,6 +53,7 @@ pub struct Cli {
 enum Command {
     Agent(Box<agent::Args>),
     Controller(controller::Args),
+    Check(check::Args),
     Status(status::Args),
     Simulate(simulate::Args),
     View(view::Args),
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Agent(args) => agent::run(*args),
         Command::Controller(args) => controller::run(args),
+        Command::Check(args) => check::run(args),
         Command::Status(args) => status::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::View(args) => view::run(args),
@@ -115,7 +119,8 @@ mod tests {
     #[case("agent")]
     #[case("controller")]
     #[case("uninstall")]
-    fn every_flag_of_a_daemon_has_an_environment_variable_of_its_name(#[case] name: &str) {
+    #[case("check")]
+    fn every_flag_of_what_runs_in_a_pod_has_an_environment_variable_of_its_name(#[case] name: &str) {
         let command = command();
         let agent = command.find_subcommand(name).expect("the subcommand");
         for argument in agent.get_arguments().filter(|argument| argument.get_long().is_some_and(|long| long != "help"))

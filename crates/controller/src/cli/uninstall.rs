@@ -15,7 +15,7 @@ The agents must still run: each takes its own data path away. A node whose agent
 
 /// Gives every node of the cluster back as it was, before the agents are removed
 ///
-/// Sets `spec.state: Detached` on every GuenonNode, waits until the agents have taken their data paths away, names the \
+/// Sets `spec.state: Detached` on every GuenonNode, waits until the agents have taken their data paths away, names the
 /// nodes that could not be reached, and deletes the GuenonNodes.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]

@@ -8,12 +8,22 @@ use crate::netlink::{NamespaceError, NetlinkError};
 /// Why the data path could not be set up. Where nothing else is said, nothing has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DataPathError {
-    /// A capability is missing.
+    /// Capabilities are missing.
     #[error(
-        "the process lacks {0}, which loading and attaching XDP programs needs; run it as root, or grant it \
-         (in Kubernetes: securityContext.capabilities.add)"
+        "the process lacks {missing}, {why}; run it as root, or grant it (docker run {docker}; systemd: \
+         CapabilityBoundingSet= and, for another user than root, AmbientCapabilities=; Kubernetes: \
+         securityContext.capabilities.add, {helm})"
     )]
-    Capability(String),
+    Capability {
+        /// Which.
+        missing: String,
+        /// What they are for.
+        why: &'static str,
+        /// The flags that grant them.
+        docker: String,
+        /// What grants them in the chart.
+        helm: &'static str,
+    },
     /// The kernel cannot do something.
     #[error("this kernel cannot make {what}: {error}; Guenon needs Linux 5.10 or newer with CONFIG_BPF_SYSCALL{hint}")]
     Kernel {
@@ -89,7 +99,7 @@ pub enum DataPathError {
     Load {
         /// Which.
         program: &'static str,
-        /// The loader's words, with the verifier's at the end.
+        /// The loader's words, with the last of the verifier's at the end.
         error: String,
     },
     /// No such interface.

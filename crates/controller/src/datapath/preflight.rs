@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::fd::AsFd;
 
-use aya::util::KernelVersion;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::error::DataPathError;
@@ -21,12 +20,10 @@ pub(super) fn preflight() -> Result<(), DataPathError> {
         tracing::debug!(%error, "RLIMIT_MEMLOCK stays as it is");
     }
     let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    // Before 5.11 CAP_BPF alone does not let a program do what ours does with packets' pointers.
-    let old = KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 11, 0));
-    if let Some(missing) = effective(&status).and_then(|effective| missing(effective, old)) {
-        return Err(DataPathError::Capability(missing));
+    match effective(&status).map(missing) {
+        Some(missing) if !missing.is_empty() => Err(lacks(&missing)),
+        Some(_) | None => features(),
     }
-    features()
 }
 
 /// The effective capabilities in /proc/thread-self/status.
@@ -35,20 +32,35 @@ fn effective(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-/// The capabilities that are missing among these, in words.
-fn missing(effective: u64, perfmon: bool) -> Option<String> {
+/// The capabilities that are missing among these.
+fn missing(effective: u64) -> Vec<&'static str> {
     let has = |capability: u32| effective & 1 << capability != 0;
-    let mut missing = Vec::new();
-    if !has(CAP_BPF) && !has(CAP_SYS_ADMIN) {
-        missing.push("CAP_BPF");
+    let root = has(CAP_SYS_ADMIN);
+    let wanted = [
+        ("CAP_BPF", has(CAP_BPF) || root),
+        ("CAP_PERFMON", has(CAP_PERFMON) || root),
+        ("CAP_NET_ADMIN", has(CAP_NET_ADMIN)),
+    ];
+    wanted.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect()
+}
+
+fn lacks(missing: &[&'static str]) -> DataPathError {
+    let flag = |name: &&str| format!("--cap-add {}", name.trim_start_matches("CAP_"));
+    let (why, helm) = if missing == ["CAP_PERFMON"] {
+        (
+            "without which the kernel's verifier refuses the XDP program: it subtracts packet pointers (\"pointer -= \
+             pointer prohibited\")",
+            "in the chart perfmon.enabled=true",
+        )
+    } else {
+        ("which loading and attaching XDP programs needs", "which the chart does")
+    };
+    DataPathError::Capability {
+        missing: missing.join(" and "),
+        why,
+        docker: missing.iter().map(flag).collect::<Vec<_>>().join(" "),
+        helm,
     }
-    if perfmon && !has(CAP_PERFMON) && !has(CAP_SYS_ADMIN) {
-        missing.push("CAP_PERFMON");
-    }
-    if !has(CAP_NET_ADMIN) {
-        missing.push("CAP_NET_ADMIN");
-    }
-    (!missing.is_empty()).then(|| missing.join(" and "))
 }
 
 fn features() -> Result<(), DataPathError> {
@@ -80,12 +92,26 @@ mod tests {
 
     #[test]
     fn missing_capabilities_are_named() {
-        let of = |capabilities: &[u32]| missing(capabilities.iter().map(|capability| 1 << capability).sum(), false);
-        assert_eq!(of(&[CAP_BPF, CAP_NET_ADMIN]), None);
-        assert_eq!(of(&[CAP_SYS_ADMIN, CAP_NET_ADMIN]), None);
-        assert_eq!(of(&[CAP_BPF]).as_deref(), Some("CAP_NET_ADMIN"));
-        assert_eq!(missing(1 << CAP_BPF | 1 << CAP_NET_ADMIN, true).as_deref(), Some("CAP_PERFMON"));
-        assert_eq!(of(&[]).as_deref(), Some("CAP_BPF and CAP_NET_ADMIN"));
+        let of = |capabilities: &[u32]| missing(capabilities.iter().map(|capability| 1 << capability).sum());
+        assert_eq!(of(&[CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN]), [""; 0]);
+        assert_eq!(of(&[CAP_SYS_ADMIN, CAP_NET_ADMIN]), [""; 0]);
+        assert_eq!(of(&[CAP_BPF, CAP_PERFMON]), ["CAP_NET_ADMIN"]);
+        assert_eq!(of(&[CAP_BPF, CAP_NET_ADMIN]), ["CAP_PERFMON"]);
+        assert_eq!(of(&[]), ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"]);
+    }
+
+    #[test]
+    fn who_lacks_a_capability_is_told_how_to_give_it() {
+        let said = lacks(&["CAP_PERFMON"]).to_string();
+        for part in ["lacks CAP_PERFMON", "verifier", "--cap-add PERFMON", "CapabilityBoundingSet=", "perfmon.enabled"]
+        {
+            assert!(said.contains(part), "{part:?} is not in: {said}");
+        }
+        let said = lacks(&["CAP_BPF", "CAP_NET_ADMIN"]).to_string();
+        assert!(
+            said.contains("CAP_BPF and CAP_NET_ADMIN") && said.contains("--cap-add BPF --cap-add NET_ADMIN"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::atomic::AtomicU64;
 use super::maps::counter_pages;
 use super::object::OBJECT;
-use super::program::lacks_frags;
+use super::program::{lacks_frags, told};
 use super::tables::{Capacities, Store, Table};
 
 /// Why the program cannot be run.
@@ -24,8 +24,7 @@ use super::tables::{Capacities, Store, Table};
 pub enum PrivateError {
     /// The kernel refused maps or program.
     #[error(
-        "cannot load the XDP program on private maps; it takes CAP_BPF and CAP_NET_ADMIN (and CAP_PERFMON on \
-         kernel 5.10): run as root"
+        "cannot load the XDP program on private maps; it takes CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: run as root"
     )]
     Load(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The object has no such map or program.
@@ -126,7 +125,7 @@ pub fn load(
 
     let linear = linear || lacks_frags();
     let name = if linear { "guenon_linear" } else { "guenon" };
-    xdp(&mut bpf, name)?.load().map_err(|error| PrivateError::Load(Box::new(error)))?;
+    xdp(&mut bpf, name)?.load().map_err(|error| PrivateError::Load(told(name, &error).into()))?;
 
     let mut maps = BTreeMap::new();
     for table in Table::ALL {

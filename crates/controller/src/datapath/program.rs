@@ -19,6 +19,9 @@ use super::tables::{Capacities, Store, Table};
 const GUENON: [&str; 2] = ["guenon", "guenon_linear"];
 const PASS: [&str; 2] = ["guenon_pass", "guenon_pass_linear"];
 
+/// Lines of the verifier's that an error has.
+const VERIFIER_LINES: usize = 3;
+
 /// A loaded program.
 #[derive(Debug)]
 pub(super) struct Loaded {
@@ -49,7 +52,7 @@ fn load_with<'a>(
     entry_points: [&'static str; 2],
 ) -> Result<Loaded, DataPathError> {
     let program = entry_points[0];
-    let refused = |error: &dyn std::error::Error| DataPathError::Load { program, error: chain(error) };
+    let refused = |error: &dyn std::error::Error| DataPathError::Load { program, error: told(program, error) };
     loader.override_global("SETTINGS", settings.as_bytes(), true);
     let mut ebpf = loader.load(OBJECT).map_err(|error: EbpfError| refused(&error))?;
     let mut first = None;
@@ -94,6 +97,32 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// A loader's error in one line; the whole of it is logged at debug level.
+pub(super) fn told(program: &str, error: &dyn std::error::Error) -> String {
+    let whole = chain(error);
+    let short = shortened(&whole);
+    if short != whole {
+        tracing::debug!(program, "all that the verifier said: {whole}");
+    }
+    short
+}
+
+/// An error with no more than the end of what the verifier said, which says why. All of it is a trace of every instruction.
+fn shortened(error: &str) -> String {
+    const BEFORE: &str = "Verifier output:";
+    const FIGURES: [&str; 3] = ["verification time ", "stack depth ", "processed "];
+    let Some((before, said)) = error.split_once(BEFORE) else { return error.to_owned() };
+    let is_figure = |line: &&str| FIGURES.iter().any(|figure| line.starts_with(figure));
+    let lines: Vec<&str> = said.trim_matches(['\0', ' ', '\n']).lines().map(str::trim_end).collect();
+    let lines: Vec<&str> = lines.into_iter().filter(|line| !is_figure(line)).collect();
+    let left_out = lines.len().saturating_sub(VERIFIER_LINES);
+    if left_out == 0 {
+        return error.to_owned();
+    }
+    let last = lines.get(left_out..).unwrap_or_default().join("; ");
+    format!("{before}{BEFORE} ({left_out} lines before, see --log-level debug) {last}")
+}
+
 /// What settings the tables' sizes ask for.
 pub(super) fn with_masks(mut settings: Settings, store: &impl Store) -> Settings {
     let mask = |table: Table| store.elements(table) - 1;
@@ -114,4 +143,27 @@ pub(super) fn fingerprint(settings: &Settings, maps: u32) -> u64 {
 /// Whether the kernel is one that takes no multi-buffer programs; 5.18 was the first that does.
 pub(super) fn lacks_frags() -> bool {
     KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 18, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortened;
+
+    #[test]
+    fn of_what_the_verifier_says_the_end_is_kept() {
+        let trace: String = (0..5000).map(|number| format!("{number}: (b7) r0 = 0   ; R0_w=0\n")).collect();
+        let said = format!(
+            "the BPF_PROG_LOAD syscall returned Permission denied (os error 13). Verifier output: {trace}\
+             R2 pointer -= pointer prohibited\nverification time 2227 usec\nstack depth 16+0\n\
+             processed 26 insns (limit 1000000)\n\0"
+        );
+        assert_eq!(
+            shortened(&said),
+            "the BPF_PROG_LOAD syscall returned Permission denied (os error 13). Verifier output: (4998 lines before, see \
+             --log-level debug) 4998: (b7) r0 = 0   ; R0_w=0; 4999: (b7) r0 = 0   ; R0_w=0; R2 pointer -= pointer prohibited"
+        );
+        for short in ["the map is full", "it failed. Verifier output: none"] {
+            assert_eq!(shortened(short), short);
+        }
+    }
 }

@@ -22,6 +22,7 @@ mod hash_key;
 mod heartbeat;
 mod node_report;
 mod reports;
+mod survey;
 mod uninstall;
 mod watch;
 
@@ -45,6 +46,7 @@ pub use self::hash_key::{HashKeyError, HashKeySecret};
 pub use self::heartbeat::{LOST_AFTER, lease_of, node_of};
 pub use self::node_report::{NodeReporter, wanted_state};
 pub(crate) use self::reports::{Learnt, Record, Writer, learn};
+pub(crate) use self::survey::{Renewal, Survey, Surveyed, Surveyor};
 pub use self::uninstall::{Outcome as NodeOutcome, detach_all as detach_nodes};
 use self::watch::{Watch, watch};
 use crate::convert;

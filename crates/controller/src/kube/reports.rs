@@ -86,11 +86,11 @@ fn beat(lease: &Lease) -> Option<Learnt> {
     Some(Learnt::Beat(node.to_owned(), renewed.unwrap_or_default()))
 }
 
-fn of<K: Resource<DynamicType = ()>>(client: &Client) -> Api<DynamicObject> {
+pub(super) fn of<K: Resource<DynamicType = ()>>(client: &Client) -> Api<DynamicObject> {
     Api::all_with(client.clone(), &ApiResource::erase::<K>(&()))
 }
 
-fn record<S: DeserializeOwned + Default>(object: &DynamicObject) -> Record<S> {
+pub(super) fn record<S: DeserializeOwned + Default>(object: &DynamicObject) -> Record<S> {
     let metadata = &object.metadata;
     Record {
         uid: metadata.uid.clone().unwrap_or_default(),
@@ -100,7 +100,7 @@ fn record<S: DeserializeOwned + Default>(object: &DynamicObject) -> Record<S> {
     }
 }
 
-fn part<S: DeserializeOwned + Default>(object: &DynamicObject, name: &str) -> S {
+pub(super) fn part<S: DeserializeOwned + Default>(object: &DynamicObject, name: &str) -> S {
     object.data.get(name).and_then(|part| S::deserialize(part).ok()).unwrap_or_default()
 }
 

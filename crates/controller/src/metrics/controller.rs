@@ -12,6 +12,7 @@ pub struct ControllerMetrics {
     writes: IntCounterVec,
     waiting: IntGauge,
     agents: IntGaugeVec,
+    services: IntGaugeVec,
     events: IntCounterVec,
     source_up: IntGaugeVec,
     source_timestamp: Gauge,
@@ -30,6 +31,7 @@ impl ControllerMetrics {
             writes: IntCounterVec::new(options(define::STATUS_WRITES), define::STATUS_WRITES.labels)?,
             waiting: IntGauge::with_opts(options(define::STATUS_WAITING))?,
             agents: IntGaugeVec::new(options(define::AGENTS), define::AGENTS.labels)?,
+            services: IntGaugeVec::new(options(define::CONTROLLER_SERVICES), define::CONTROLLER_SERVICES.labels)?,
             events: IntCounterVec::new(options(define::KUBERNETES_EVENTS), define::KUBERNETES_EVENTS.labels)?,
             source_up: IntGaugeVec::new(options(define::SOURCE_UP), define::SOURCE_UP.labels)?,
             source_timestamp: Gauge::with_opts(options(define::SOURCE_TIMESTAMP).const_label("source", "kubernetes"))?,
@@ -39,6 +41,7 @@ impl ControllerMetrics {
         registry.register(Box::new(metrics.writes.clone()))?;
         registry.register(Box::new(metrics.waiting.clone()))?;
         registry.register(Box::new(metrics.agents.clone()))?;
+        registry.register(Box::new(metrics.services.clone()))?;
         registry.register(Box::new(metrics.events.clone()))?;
         registry.register(Box::new(metrics.source_up.clone()))?;
         registry.register(Box::new(metrics.source_timestamp.clone()))?;
@@ -71,6 +74,11 @@ impl ControllerMetrics {
         for (state, count) in [("heard", heard), ("lost", lost)] {
             self.agents.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+
+    /// So many VirtualServices have a condition of this type and status.
+    pub fn services(&self, condition: &str, status: &str, count: usize) {
+        self.services.with_label_values(&[condition, status]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// So many events were sent, and so many kept back.

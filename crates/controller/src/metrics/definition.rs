@@ -165,6 +165,8 @@ metrics! {
         "Statuses that are to be written: at most one write of an object in 5 s.";
     AGENTS = "guenon_controller_agents", Gauge, ["state"], Node,
         "GuenonNodes by whether their agents are heard: heard, lost (no sign of life for 40 s).";
+    CONTROLLER_SERVICES = "guenon_controller_services", Gauge, ["condition", "status"], Node,
+        "VirtualServices by the status of each of their conditions, as the leader wants them written; 0 on other replicas.";
     KUBERNETES_EVENTS = "guenon_controller_events_total", Counter, ["result"], Node,
         "Kubernetes events: sent, kept_back (too many at a time).";
 }

@@ -8,6 +8,7 @@ use guenon_crd::{GuenonNodeSpec, GuenonNodeStatus, VirtualServiceStatus};
 use super::conditions;
 use super::directors::{Agents, Directors};
 use super::events::{contested, tellings};
+use super::tally::{Statuses, Tally};
 use crate::index::Index;
 use crate::kube::{Record, Telling, carry_times};
 use crate::model::{Policy, Problem, ServiceName};
@@ -30,6 +31,7 @@ pub(super) struct Book {
     directors_at: Instant,
     directors_changed: bool,
     touched: Touched,
+    tally: Tally,
 }
 
 /// What a server holds of a VirtualService.
@@ -38,6 +40,8 @@ struct Kept {
     record: Record<VirtualServiceStatus>,
     /// The version at which this generation was seen first.
     since: u64,
+    /// As what it is counted.
+    counted: Option<Statuses>,
 }
 
 #[derive(Debug)]
@@ -86,6 +90,7 @@ impl Book {
             directors_at: now,
             directors_changed: true,
             touched: Touched::All,
+            tally: Tally::default(),
         }
     }
 
@@ -126,13 +131,16 @@ impl Book {
             (None, Some(version)) if record.status.observed_generation == Some(generation) => version,
             (None, _) => record.version,
         };
+        let counted = self.objects.get(&name).and_then(|kept| kept.counted);
         self.touched.add(name.clone());
-        self.objects.insert(name, Kept { record, since });
+        self.objects.insert(name, Kept { record, since, counted });
     }
 
     /// A VirtualService is gone.
     pub(super) fn service_gone(&mut self, name: &ServiceName) {
-        self.objects.remove(name);
+        if let Some(kept) = self.objects.remove(name) {
+            self.tally.change(kept.counted, None);
+        }
     }
 
     /// A server holds this GuenonNode.
@@ -217,13 +225,26 @@ impl Book {
         };
         settled.changes.extend(touched.into_iter().map(|name| {
             let change = self.change(&name, time);
+            self.count(&name, change.as_ref());
             (name, change)
         }));
         settled
     }
 
+    /// How many VirtualServices have which status, as far as they have been settled.
+    pub(super) const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    fn count(&mut self, name: &ServiceName, change: Option<&Change>) {
+        let Some(kept) = self.objects.get_mut(name) else { return };
+        let status = change.map_or(&kept.record.status, |change| &change.status);
+        let new = Some(Statuses::of(&status.conditions));
+        self.tally.change(std::mem::replace(&mut kept.counted, new), new);
+    }
+
     fn change(&self, name: &ServiceName, time: &str) -> Option<Change> {
-        let Kept { record, since } = self.objects.get(name)?;
+        let Kept { record, since, counted: _ } = self.objects.get(name)?;
         let mut status = match (self.invalid.get(name), self.index.virtual_service(name), self.judged.get(name)) {
             (Some(problems), _, _) => conditions::of_invalid(record.generation, problems, &record.status),
             (None, Some(service), Some(judged)) if judged.generation == record.generation => {

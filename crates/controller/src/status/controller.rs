@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::book::{Book, Change, Settled};
 use super::desk::Desk;
 use super::events::Allowance;
+use super::tally::Tally;
 use crate::http::Health;
 use crate::kube::{Learnt, Telling, Writer, chain, condition, now as kube_now};
 use crate::metrics::ControllerMetrics;
@@ -60,6 +61,9 @@ impl Controller {
         metrics: ControllerMetrics,
         health: Health,
     ) -> Self {
+        for (condition, status, none) in Tally::default().counts() {
+            metrics.services(condition, status, none);
+        }
         Self {
             book,
             writer,
@@ -294,6 +298,10 @@ impl Controller {
         self.metrics.waiting(self.services.len() + self.nodes.len());
         let (heard, all) = self.book.agents().counts(now);
         self.metrics.agents(heard, all - heard);
+        for (condition, status, count) in self.book.tally().counts() {
+            // What one that does not lead wants is not what is written.
+            self.metrics.services(condition, status, if self.led { count } else { 0 });
+        }
     }
 }
 

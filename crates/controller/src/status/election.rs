@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 /// How long a Lease lasts that is not renewed: a leader that dies is replaced within this and two looks.
-pub(super) const LASTS: Duration = Duration::from_secs(12);
+pub(crate) const LASTS: Duration = Duration::from_secs(12);
 /// A leader that could not renew it for so long stops leading, well before anybody else begins.
 pub(super) const RENEW_WITHIN: Duration = Duration::from_secs(8);
 /// How often it is looked at and renewed.

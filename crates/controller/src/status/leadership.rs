@@ -13,7 +13,7 @@ use super::election::{Elector, Held, LASTS, LOOK, Step};
 use crate::kube::chain;
 
 /// The Lease.
-pub(super) const NAME: &str = "guenon-controller";
+pub(crate) const NAME: &str = "guenon-controller";
 /// How long one question may take.
 const LIMIT: Duration = Duration::from_secs(5);
 

@@ -13,7 +13,10 @@ mod election;
 mod events;
 mod leadership;
 mod run;
+mod tally;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use election::LASTS as LEASE_LASTS;
+pub(crate) use leadership::NAME as LEASE;
 pub use run::{ControllerConfig, run};

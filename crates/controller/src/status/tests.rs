@@ -265,3 +265,32 @@ fn addresses_outside_of_the_ranges_are_refused() {
     assert!(message.contains("198.51.100.0/24") && message.contains("vipRanges"), "{message}");
     assert_eq!(ip("203.0.113.10").to_string(), change.status.addresses.expect("a column"));
 }
+
+/// What is counted, but for zeros: `Ready=False 1`.
+fn tally(cluster: &Cluster) -> Vec<String> {
+    let counts = cluster.book.tally().counts().filter(|(.., count)| *count > 0);
+    counts.map(|(type_, status, count)| format!("{type_}={status} {count}")).collect()
+}
+
+#[test]
+fn services_are_counted_by_what_is_wanted_of_their_conditions() {
+    let lost = virtual_service("shop/lost").vip("203.0.113.11").tcp(80).endpoint("10.0.0.1").into();
+    let mut cluster = cluster(vec![web(), lost]);
+    assert_eq!(cluster.book.tally().counts().count(), 12, "each from 0");
+    assert_eq!(tally(&cluster), [""; 0]);
+    cluster.holds("shop/web", 0).holds("shop/lost", 0).report("n1", 200, |_| ()).report("n2", 100, |_| ());
+    cluster.writes("shop/web");
+    let waits = ["Accepted=True 2", "ResolvedRefs=True 2", "Programmed=False 2", "Ready=False 2"];
+    assert_eq!(tally(&cluster), waits);
+    cluster.report("n2", 101, |_| ());
+    cluster.writes("shop/web");
+    let one = ["Accepted=True 2", "ResolvedRefs=True 2", "Programmed=True 1", "Programmed=False 1", "Ready=True 1"];
+    assert_eq!(tally(&cluster)[..5], one);
+    // Read back, looked at anew, and gone.
+    cluster.holds("shop/web", 0).book.touch_all();
+    cluster.report("n2", 200, |_| ()).writes("shop/web");
+    assert_eq!(tally(&cluster), ["Accepted=True 2", "ResolvedRefs=True 2", "Programmed=True 2", "Ready=True 2"]);
+    cluster.book.service_gone(&service_name("shop/web"));
+    cluster.book.service_gone(&service_name("shop/lost"));
+    assert_eq!(tally(&cluster), [""; 0]);
+}

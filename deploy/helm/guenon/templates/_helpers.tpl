@@ -42,6 +42,10 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "guenon.fullname" . }}-uninstall
 {{- end }}
 
+{{- define "guenon.check" -}}
+{{ include "guenon.fullname" . }}-check
+{{- end }}
+
 {{- /* The Secret with the flow hash's key. If it is ours, the controller makes it: a template would make another key at each
 render, which sends every flow elsewhere. */ -}}
 {{- define "guenon.hashKeySecret" -}}

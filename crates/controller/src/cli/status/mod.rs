@@ -78,7 +78,7 @@ enum Subject {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(in crate::cli) enum Output {
     /// A table
     Table,
     /// JSON
