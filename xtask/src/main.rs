@@ -101,7 +101,8 @@ enum Chore {
         #[arg(long)]
         accept: bool,
     },
-    /// Measure the data path, a veth and the control plane: figures, never verdicts
+    /// Measure the data path, a veth, the control plane, and (`bench cluster`) all of it at a real API server: figures, never
+    /// verdicts
     Bench {
         /// Passed on; `cargo xtask bench --help` explains
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

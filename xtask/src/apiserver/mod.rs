@@ -10,7 +10,7 @@ use crate::chart::NAMESPACE;
 use crate::setup::{self, packages};
 use crate::shell::{Cmd, Said, cmd};
 use crate::topology::Topology;
-use crate::topology::layout::Host;
+use crate::topology::layout::{Host, addresses};
 use crate::{chart, interrupt, paths, programs, progress};
 
 /// The switch's address on the way to t22; routed from everywhere.
@@ -193,7 +193,20 @@ impl ApiServer {
 
     /// What was asked for, by whom and with which answer: the audit log, an event a line.
     pub(crate) fn audit_log(&self) -> Result<String> {
-        std::fs::read_to_string(self.dir.join("audit.log")).context("cannot read the audit log")
+        std::fs::read_to_string(self.audit_file()).context("cannot read the audit log")
+    }
+
+    /// The file of it.
+    pub(crate) fn audit_file(&self) -> PathBuf {
+        self.dir.join("audit.log")
+    }
+
+    /// A node's addresses, as its kubelet would tell them.
+    pub(crate) fn tell_addresses(&self, host: Host) -> Result<()> {
+        let addresses: Vec<String> =
+            addresses(host).map(|address| format!("{{\"type\":\"InternalIP\",\"address\":\"{address}\"}}")).collect();
+        let patch = format!("{{\"status\":{{\"addresses\":[{}]}}}}", addresses.join(","));
+        self.kubectl(&["patch", "node", host.name(), "--subresource=status", "--type=merge", "-p", &patch]).run()
     }
 
     fn write_config(&self, user: User, token: &str) -> Result<()> {
@@ -236,7 +249,7 @@ fn apiserver(binaries: &Binaries, dir: &Path, netns: &str) -> Cmd {
         .args(["--service-account-issuer=https://kubernetes.default.svc"])
         .args(["--service-account-key-file=sa.key", "--service-account-signing-key-file=sa.key"])
         .args(["--token-auth-file=tokens.csv", "--cert-dir=certs"])
-        .args(["--audit-policy-file=audit.yaml", "--audit-log-path=audit.log"])
+        .args(["--audit-policy-file=audit.yaml", "--audit-log-path=audit.log", "--audit-log-maxsize=4000"])
         .dir(dir)
         .netns(netns)
 }

@@ -16,18 +16,14 @@ use crate::apiserver::{ApiServer, HASH_KEY, User};
 use crate::chart::NAMESPACE;
 use crate::demo;
 use crate::shell::cmd;
-use crate::topology::layout::{HTTP, Host, VIP4, VIP6, addresses};
+use crate::topology::layout::{HTTP, Host, VIP4, VIP6};
 use crate::topology::{Topology, client};
 
 /// An API server that holds the nodes and the demo's VirtualServices, agents that follow it, and a controller.
 pub(super) fn up(topology: &mut Topology) -> Result<ApiServer> {
     let server = ApiServer::start(topology)?;
     for host in Host::NODES {
-        let addresses: Vec<String> =
-            addresses(host).map(|address| format!("{{\"type\":\"InternalIP\",\"address\":\"{address}\"}}")).collect();
-        let patch = format!("{{\"status\":{{\"addresses\":[{}]}}}}", addresses.join(","));
-        let node = ["patch", "node", host.name(), "--subresource=status", "--type=merge", "-p", &patch];
-        server.kubectl(&node).run()?;
+        server.tell_addresses(host)?;
         topology.plan.kubeconfigs.insert(host, server.kubeconfig(User::Agent(host)));
     }
     let manifests = topology.manifests().join("web.yaml");

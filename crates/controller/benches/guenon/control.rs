@@ -2,24 +2,20 @@
 //! seen, then told of changes of one endpoint. And how long a table takes to build.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
-use aya::Pod;
-use aya::maps::{Array, Map, MapData};
+use anyhow::{anyhow, ensure};
+use aya::maps::{Array, MapData};
 use guenon_controller::table::{Builder, Candidate, Group};
 use guenon_crd::VirtualService;
 use guenon_ebpf::abi::{MAX_ROWS, map};
 use guenon_ebpf::hash::{DEFAULT_KEY, Schedule};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::harness::median;
+use crate::process::{Guenon, detach, pinned, service_id};
 use crate::report::{Figure, Report};
 use crate::wires::{FAR, NODE, Wires, enter, ip};
 
@@ -75,6 +71,7 @@ fn agent(report: &mut Report, quick: bool) -> anyhow::Result<()> {
     let floor = parse(&manifests)?;
 
     let agent = Agent::start(&manifests, &directory.path().join("state"))?;
+    let Agent { guenon: agent, .. } = &agent;
     let cold = agent.wait_ready()?;
     report.add(Figure {
         subject: "control",
@@ -95,7 +92,7 @@ fn agent(report: &mut Report, quick: bool) -> anyhow::Result<()> {
         floor: None,
         aim: Some(("< 1,000 ms".to_owned(), own < 1.0)),
     });
-    changes(report, &agent, &manifests, if quick { 50 } else { 500 })?;
+    changes(report, agent, &manifests, if quick { 50 } else { 500 })?;
     let (resident, maps) = agent.memory()?;
     report.add(Figure {
         subject: "control",
@@ -117,9 +114,9 @@ fn agent(report: &mut Report, quick: bool) -> anyhow::Result<()> {
 }
 
 /// From the rename that puts a changed file there to the descriptor in the map.
-fn changes(report: &mut Report, agent: &Agent, manifests: &Path, rounds: u32) -> anyhow::Result<()> {
-    let descriptors: Array<MapData, u64> = pinned(map::SERVICES)?;
-    let id = service_id("bench/s7")?;
+fn changes(report: &mut Report, agent: &Guenon, manifests: &Path, rounds: u32) -> anyhow::Result<()> {
+    let descriptors: Array<MapData, u64> = pinned(Path::new(PINS), map::SERVICES)?;
+    let id = service_id(Path::new(PINS), "bench/s7")?;
     let staged = manifests.join(".staged");
     let mut times = Vec::new();
     for round in 1..=rounds {
@@ -193,126 +190,40 @@ fn endpoint(service: u32, number: u32) -> IpAddr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(172, 18, 0, 0)) + service * ENDPOINTS + number).into()
 }
 
-fn pinned<V: Pod>(name: &str) -> anyhow::Result<Array<MapData, V>> {
-    let path = Path::new(PINS).join("maps").join(name);
-    let data = MapData::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    Ok(Array::try_from(Map::Array(data))?)
-}
-
-/// The id of a service, by its name in the map.
-fn service_id(wanted: &str) -> anyhow::Result<u32> {
-    let names: Array<MapData, [u8; 320]> = pinned(map::SERVICE_NAMES)?;
-    for id in 0..names.len() {
-        let name = names.get(&id, 0)?;
-        let len = usize::from(u16::from_le_bytes([name[0], name[1]]));
-        if &name[2..2 + len] == wanted.as_bytes() {
-            return Ok(id);
-        }
-    }
-    bail!("no service {wanted} in {}", map::SERVICE_NAMES)
-}
-
-/// A running `guenon agent`; ended, and its data path removed, when dropped.
+/// A running agent; what it pinned is removed when it is dropped.
 struct Agent {
-    process: Child,
-    state: PathBuf,
-    started: Instant,
+    guenon: Guenon,
+    _pins: Pins,
+}
+
+/// Removed when dropped.
+struct Pins(PathBuf);
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        detach(Path::new(PINS), &self.0, None);
+    }
 }
 
 impl Agent {
     fn start(manifests: &Path, state: &Path) -> anyhow::Result<Self> {
-        let log = fs::File::create(state.with_extension("log"))?;
-        let started = Instant::now();
-        let process = Command::new(env!("CARGO_BIN_EXE_guenon"))
-            .args([
-                "agent",
-                "--interface",
-                FAR,
-                "--node",
-                "bench",
-                "--listen",
-                METRICS,
-                "--pin-dir",
-                PINS,
-                "--no-node-setup",
-            ])
-            .arg("--manifests")
-            .arg(manifests)
-            .arg("--state-dir")
-            .arg(state)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start guenon")?;
-        Ok(Self { process, state: state.to_owned(), started })
+        let (manifests, state) = (manifests.to_string_lossy(), state.to_string_lossy());
+        let args = [
+            "agent",
+            "--interface",
+            FAR,
+            "--node",
+            "bench",
+            "--pin-dir",
+            PINS,
+            "--no-node-setup",
+            "--manifests",
+            &manifests,
+            "--state-dir",
+            &state,
+        ];
+        let log = PathBuf::from(format!("{state}.log"));
+        let guenon = Guenon::start(&args, None, METRICS.parse()?, log)?;
+        Ok(Self { guenon, _pins: Pins(PathBuf::from(state.as_ref())) })
     }
-
-    /// Time from its start until it says that it is ready.
-    fn wait_ready(&self) -> anyhow::Result<Duration> {
-        loop {
-            if get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
-                return Ok(self.started.elapsed());
-            }
-            if self.started.elapsed() > Duration::from_secs(120) {
-                let log = fs::read_to_string(self.state.with_extension("log")).unwrap_or_default();
-                bail!("the agent is not ready after 120 s: {:?}; its log:\n{log}", get("/readyz"));
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let text = get("/metrics")?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(value.with_context(|| format!("no metric {name}"))?.parse()?)
-    }
-
-    /// Bytes: peak resident memory without BPF maps, and the maps' resident pages.
-    fn memory(&self) -> anyhow::Result<(f64, f64)> {
-        let id = self.process.id();
-        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-        let peak = kilobytes(&status, "VmHWM:").context("no VmHWM")?;
-        let (mut maps, mut in_map) = (0.0, false);
-        for line in fs::read_to_string(format!("/proc/{id}/smaps"))?.lines() {
-            // The first line of a mapping begins with its address range, in lower-case hexadecimal.
-            if line.split(' ').next().is_some_and(|word| word.contains('-') && !word.ends_with(':')) {
-                in_map = line.contains("bpf-map");
-            } else if in_map {
-                maps += kilobytes(line, "Rss:").unwrap_or(0.0);
-            }
-        }
-        Ok((peak - maps, maps))
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM);
-        let _ = self.process.wait();
-        let detached = Command::new(env!("CARGO_BIN_EXE_guenon"))
-            .args(["detach", "--pin-dir", PINS, "--state-dir"])
-            .arg(&self.state)
-            .stdout(Stdio::null())
-            .status();
-        if !detached.is_ok_and(|status| status.success()) {
-            eprintln!("`guenon detach --pin-dir {PINS}` failed: pins are left behind");
-        }
-    }
-}
-
-fn kilobytes(text: &str, name: &str) -> Option<f64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? * 1024.0)
-}
-
-/// The answer of the agent to a GET, with its head.
-fn get(path: &str) -> anyhow::Result<String> {
-    let address: SocketAddr = METRICS.parse()?;
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {METRICS}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }
