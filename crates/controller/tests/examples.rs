@@ -113,7 +113,10 @@ fn the_services_example_splits_nine_to_one_and_drains() {
 }
 
 #[test]
-fn the_example_of_every_field_is_accepted() {
+fn the_examples_of_every_field_and_of_the_readme_are_accepted() {
     let index = index(&examples());
-    assert_eq!(index.virtual_services().count(), 1);
+    for name in ["shop/web", "web/web"] {
+        let name = ServiceName::parse(name).expect("namespace/name");
+        assert!(index.virtual_service(&name).is_some(), "{name}");
+    }
 }
