@@ -55,8 +55,12 @@ fn lacks(missing: &[&'static str]) -> DataPathError {
     } else {
         ("which loading and attaching XDP programs needs", "which the chart does")
     };
+    let names = match missing {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        all => all.concat(),
+    };
     DataPathError::Capability {
-        missing: missing.join(" and "),
+        missing: names,
         why,
         docker: missing.iter().map(flag).collect::<Vec<_>>().join(" "),
         helm,
