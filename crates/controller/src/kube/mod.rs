@@ -45,7 +45,7 @@ use self::gather::{Gather, Kind, News, ORPHANS_STAY};
 pub use self::hash_key::{HashKeyError, HashKeySecret};
 pub use self::heartbeat::{LOST_AFTER, lease_of, node_of};
 pub use self::node_report::{NodeReporter, wanted_state};
-pub(crate) use self::reports::{Learnt, Record, Writer, learn};
+pub(crate) use self::reports::{LEASES, Learnt, Record, Writer, learn};
 pub(crate) use self::survey::{Renewal, Survey, Surveyed, Surveyor};
 pub use self::uninstall::{Outcome as NodeOutcome, detach_all as detach_nodes};
 use self::watch::{Watch, watch};

@@ -18,6 +18,9 @@ use crate::model::ServiceName;
 /// Who writes, in the server's records.
 const MANAGER: &str = "guenon-controller";
 
+/// The resource of agents' signs of life.
+pub(crate) const LEASES: &str = "leases.coordination.k8s.io";
+
 /// What a server holds of an object beside its spec.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Record<S> {
@@ -72,8 +75,8 @@ pub(crate) fn learn(client: &Client, namespace: &str) -> impl Stream<Item = Lear
         let learnt = match told {
             Told::Is(lease) => beat(&lease),
             Told::Gone(..) => None,
-            Told::Listed => Some(Learnt::Listed("leases.coordination.k8s.io")),
-            Told::Failed(why) => Some(Learnt::Failed("leases.coordination.k8s.io", why)),
+            Told::Listed => Some(Learnt::Listed(LEASES)),
+            Told::Failed(why) => Some(Learnt::Failed(LEASES, why)),
         };
         std::future::ready(learnt)
     });

@@ -86,9 +86,9 @@ fn deliver(target: &Target, field: &'static str, here: &Here, uses: &mut Uses, i
     }
     match target.delivery {
         Delivery::Local => {
-            if target.serving {
-                uses.loopback.extend(&uses.vips);
-            }
+            // Ready or not: directors hear of it that an endpoint is ready when this node does, and what they send must
+            // not find a node without the address. It would forward it, back to where it came from.
+            uses.loopback.extend(&uses.vips);
             LocalDelivery::Local
         }
         Delivery::Veth => match veth(target.address, here, uses) {

@@ -159,6 +159,15 @@ impl Book {
         self.directors_changed |= self.agents.beat(node, says, now);
     }
 
+    /// Leases cannot be read, or can be read again.
+    pub(super) fn leases_are_read(&mut self, are: bool, now: Instant) {
+        if are {
+            self.agents.hear(now);
+        } else {
+            self.agents.deafen();
+        }
+    }
+
     /// Whether the objects are all known.
     pub(super) const fn is_complete(&self) -> bool {
         self.index.is_complete()

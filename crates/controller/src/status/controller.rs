@@ -1,5 +1,6 @@
 //! The controller's loop: what is learnt goes into the book, what follows from it is written.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
@@ -12,7 +13,7 @@ use super::desk::Desk;
 use super::events::Allowance;
 use super::tally::Tally;
 use crate::http::Health;
-use crate::kube::{Learnt, Telling, Writer, chain, condition, now as kube_now};
+use crate::kube::{LEASES, Learnt, Telling, Writer, chain, condition, now as kube_now};
 use crate::metrics::ControllerMetrics;
 use crate::model::ServiceName;
 use crate::source::SourceEvent;
@@ -43,7 +44,7 @@ pub(super) struct Controller {
     contested: Vec<(ServiceName, String, Vec<Telling>)>,
     allowance: Allowance,
     /// Kinds that have been listed.
-    listed: usize,
+    listed: BTreeSet<&'static str>,
     led: bool,
     settled_at: Option<Instant>,
     stale: bool,
@@ -74,7 +75,7 @@ impl Controller {
             nodes: Desk::default(),
             contested: Vec::new(),
             allowance: Allowance::new(Instant::now()),
-            listed: 0,
+            listed: BTreeSet::new(),
             led: false,
             settled_at: None,
             stale: true,
@@ -153,9 +154,15 @@ impl Controller {
             Learnt::Beat(node, says) => return self.book.beat(&node, says, Instant::now()),
             Learnt::Listed(kind) => {
                 tracing::debug!(kind, "listed");
-                self.listed += 1;
+                self.listed.insert(kind);
+                if kind == LEASES {
+                    self.book.leases_are_read(true, Instant::now());
+                }
             }
             Learnt::Failed(kind, why) => {
+                if kind == LEASES {
+                    self.book.leases_are_read(false, Instant::now());
+                }
                 self.say(format!("cannot watch {kind}: {why}; is the API server up, and does RBAC allow it?"));
             }
         }
@@ -164,7 +171,7 @@ impl Controller {
 
     /// Whether all that statuses are made of is known.
     fn knows(&self) -> bool {
-        self.listed >= KINDS && self.book.is_complete()
+        self.listed.len() >= KINDS && self.book.is_complete()
     }
 
     /// Looks what should be written, if this replica leads.

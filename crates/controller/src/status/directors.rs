@@ -14,6 +14,8 @@ pub(super) struct Agents {
     reports: BTreeMap<String, Report>,
     /// What a Lease said last, and when that changed.
     beats: BTreeMap<String, (String, Instant)>,
+    /// Leases cannot be read now: nobody's silence says anything.
+    deaf: bool,
 }
 
 /// What a GuenonNode says, as far as it matters here.
@@ -84,8 +86,21 @@ impl Agents {
         self.beats.remove(node);
     }
 
+    /// Leases cannot be read any more.
+    pub(super) fn deafen(&mut self) {
+        self.deaf = true;
+    }
+
+    /// Leases can be read: agents that could not renew theirs meanwhile either get as long as ever.
+    pub(super) fn hear(&mut self, now: Instant) {
+        if std::mem::take(&mut self.deaf) {
+            self.beats.values_mut().for_each(|(_, at)| *at = now);
+        }
+    }
+
     /// A Lease says this now. Whether its agent was lost before.
     pub(super) fn beat(&mut self, node: &str, says: String, now: Instant) -> bool {
+        self.hear(now);
         let was_alive = self.is_alive(node, now);
         match self.beats.get_mut(node) {
             Some((said, at)) if *said != says => (*said, *at) = (says, now),
@@ -103,7 +118,7 @@ impl Agents {
     /// When the next one will be lost, unless it is heard.
     pub(super) fn next_loss(&self, now: Instant) -> Option<Instant> {
         let ends = self.beats.values().map(|(_, at)| *at + LOST_AFTER + Duration::from_millis(1));
-        ends.filter(|end| *end > now).min()
+        ends.filter(|end| *end > now && !self.deaf).min()
     }
 
     /// Nodes whose agents are lost and whose GuenonNode does not say so.
@@ -120,7 +135,8 @@ impl Agents {
     }
 
     fn is_alive(&self, node: &str, now: Instant) -> bool {
-        self.beats.get(node).is_some_and(|(_, at)| now.saturating_duration_since(*at) <= LOST_AFTER)
+        let is_fresh = |at: Instant| self.deaf || now.saturating_duration_since(at) <= LOST_AFTER;
+        self.beats.get(node).is_some_and(|(_, at)| is_fresh(*at))
     }
 
     /// The directors among these Nodes. One whose kubelet and agent are both away receives nothing and is not counted; one

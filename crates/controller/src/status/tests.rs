@@ -147,6 +147,23 @@ fn a_director_that_is_not_heard_is_not_believed() {
 }
 
 #[test]
+fn while_leases_cannot_be_read_nobody_is_lost() {
+    let mut cluster = cluster(vec![web()]);
+    cluster.holds("shop/web", 0).report("n1", 200, |_| ()).report("n2", 200, |_| ());
+    assert_eq!(condition(&cluster.writes("shop/web").expect("a status"), "Ready").1, "Ready");
+    cluster.book.leases_are_read(false, cluster.now);
+    cluster.later(300);
+    assert_eq!(cluster.writes("shop/web"), None);
+    // The server is back; one agent renews its Lease, the other has died.
+    cluster.beats("n1");
+    cluster.later(35).beats("n1");
+    assert_eq!(cluster.writes("shop/web"), None, "it gets as long as ever");
+    cluster.later(10).beats("n1");
+    let change = cluster.writes("shop/web").expect("n2 is lost");
+    assert!(condition(&change, "Programmed").2.contains("n2 has an agent that is not heard any more"), "{change:?}");
+}
+
+#[test]
 fn a_director_whose_node_is_dead_or_detached_is_not_waited_for() {
     let mut cluster = cluster(vec![web()]);
     cluster.holds("shop/web", 0).report("n1", 200, |_| ()).report("n2", 10, |_| ());
