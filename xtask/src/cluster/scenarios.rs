@@ -156,7 +156,8 @@ fn endpoint_deleted(cluster: &mut Cluster) -> Result<String> {
         goes.start = load.now();
         let on = format!("spec.nodeName={}", Node::N3.name());
         cluster.kubectl(&["delete", "pod", "--selector=app=echo", "--field-selector", &on]).run()?;
-        (goes.end, joins.start) = (load.now(), load.now());
+        // Another takes its place, maybe before kubectl has seen it go.
+        (goes.end, joins.start) = (load.now(), goes.start);
         cluster.kubectl(&["rollout", "status", "--timeout=120s", "deployment/echo"]).run()?;
         traffic::in_force(cluster)?;
         joins.end = load.now();

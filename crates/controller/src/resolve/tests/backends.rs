@@ -189,3 +189,12 @@ fn an_endpoint_on_this_node_is_known_by_the_nodes_name() {
     assert!(matches!(fed.path("shop/web", "10.244.0.7"), Path::Local(_)));
     assert!(matches!(fed.path("shop/web", "10.244.1.7"), Path::Tunnel { .. }));
 }
+
+#[test]
+fn vips_are_on_the_loopback_before_an_endpoint_is_ready() {
+    let t22 = node("t22", &["172.17.2.2"]);
+    let fed = cluster(vec![web().into(), t22, http("shop/web-a").not_ready("172.17.2.2", "t22").into()]);
+    assert_eq!(fed.needs().loopback, [ip("203.0.113.10")].into());
+    let fed = cluster(vec![web().into(), http("shop/web-a").ready("172.17.3.3", "t33").into()]);
+    assert_eq!(fed.needs().loopback, [].into(), "no endpoint is here");
+}
