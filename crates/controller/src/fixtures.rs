@@ -129,6 +129,7 @@ pub(crate) fn service(name: &str, ports: &[(&str, u16)]) -> Object {
         name: service_name(name),
         ports: ports.iter().map(port).collect(),
         cluster_ips: Vec::new(),
+        claimed: Vec::new(),
         external_name: false,
     })
 }

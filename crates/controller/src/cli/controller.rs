@@ -1,7 +1,6 @@
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use super::options::{Log, Policy, host_name};
+use super::options::{Log, Policy, Server, host_name};
 use crate::status::{self, ControllerConfig};
 
 const EXAMPLES: &str = "\
@@ -21,13 +20,8 @@ VirtualServices are in force without it; what is missing then is their status.";
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
-    /// How to reach the Kubernetes API. Default: $KUBECONFIG, ~/.kube/config, or the pod's service account
-    #[arg(long, env = "GUENON_KUBECONFIG", value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
-    /// Namespace that Guenon runs in. Default: the pod's, or that of the kubeconfig
-    #[arg(long, env = "GUENON_NAMESPACE", value_name = "NAME")]
-    namespace: Option<String>,
+    #[command(flatten)]
+    server: Server,
 
     /// Name of this replica, which no other has. Default: the host name
     #[arg(long, env = "GUENON_IDENTITY", value_name = "NAME")]
@@ -53,7 +47,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let Args { kubeconfig, namespace, identity, listen, hash_key_secret, create_hash_key, policy, log } = args;
+    let Args {
+        server: Server { kubeconfig, namespace },
+        identity,
+        listen,
+        hash_key_secret,
+        create_hash_key,
+        policy,
+        log,
+    } = args;
     log.start()?;
     status::run(ControllerConfig {
         kubeconfig,

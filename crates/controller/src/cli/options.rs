@@ -32,6 +32,18 @@ pub(super) struct StateDir {
     pub(super) state_dir: PathBuf,
 }
 
+/// Where the cluster is.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Server {
+    /// How to reach the Kubernetes API. Default: $KUBECONFIG, ~/.kube/config, or the pod's service account
+    #[arg(long, env = "GUENON_KUBECONFIG", value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+
+    /// Namespace that Guenon runs in. Default: the pod's, or that of the kubeconfig
+    #[arg(long, env = "GUENON_NAMESPACE", value_name = "NAME")]
+    pub(super) namespace: Option<String>,
+}
+
 /// What the cluster's operator has decided: the same for every agent and controller.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Policy {

@@ -1,8 +1,8 @@
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use super::options::Server;
 use crate::kube::{self, NodeOutcome};
 
 const EXAMPLES: &str = "\
@@ -20,13 +20,8 @@ The agents must still run: each takes its own data path away. A node whose agent
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
-    /// How to reach the Kubernetes API. Default: $KUBECONFIG, ~/.kube/config, or the pod's service account
-    #[arg(long, env = "GUENON_KUBECONFIG", value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
-    /// Namespace that Guenon runs in. Default: the pod's, or that of the kubeconfig
-    #[arg(long, env = "GUENON_NAMESPACE", value_name = "NAME")]
-    namespace: Option<String>,
+    #[command(flatten)]
+    server: Server,
 
     /// How long agents that live are waited for, seconds
     #[arg(long, env = "GUENON_TIMEOUT", value_name = "SECONDS", default_value_t = 120)]
@@ -34,7 +29,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let Args { kubeconfig, namespace, timeout } = args;
+    let Args { server: Server { kubeconfig, namespace }, timeout } = args;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let outcomes = runtime.block_on(async {
         let client = kube::connect(kubeconfig.as_deref()).await?;

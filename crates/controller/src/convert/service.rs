@@ -6,6 +6,9 @@ use super::address::{self, Form};
 use super::{Converted, Report, name, port, protocol};
 use crate::model::{BackendService, Object, Place, ServicePort};
 
+/// Annotation of a Service that is there to announce its addresses for Guenon, as MetalLB does.
+const ANNOUNCES: &str = "guenon.dev/announces";
+
 /// A Service that backendRefs may name. Ports of protocols that Guenon does not balance are left out.
 ///
 /// # Errors
@@ -17,6 +20,7 @@ pub fn service(object: &Service, place: &Place) -> Converted {
     let mut ports = Vec::new();
     let mut cluster_ips = BTreeSet::new();
     let mut external_name = false;
+    let mut claimed = BTreeSet::new();
     if let Some(spec) = &object.spec {
         for (i, service_port) in spec.ports.iter().flatten().enumerate() {
             let number = port(service_port.port, &format!("spec.ports[{i}].port"), &mut report);
@@ -29,8 +33,21 @@ pub fn service(object: &Service, place: &Place) -> Converted {
         for (field, ip) in first.chain(listed).filter(|(_, ip)| !ip.is_empty() && ip.as_str() != "None") {
             cluster_ips.extend(address::parse(ip, Form::Any, &field, &mut report));
         }
+        for (i, ip) in spec.external_ips.iter().flatten().enumerate() {
+            claimed.extend(address::parse(ip, Form::Any, &format!("spec.externalIPs[{i}]"), &mut report));
+        }
         external_name = spec.type_.as_deref() == Some("ExternalName");
     }
-    let cluster_ips = cluster_ips.into_iter().collect();
-    report.end(Some(Object::Service(BackendService { name, ports, cluster_ips, external_name })))
+    let status = object.status.iter().filter_map(|status| status.load_balancer.as_ref());
+    let ingress = status.flat_map(|balancer| balancer.ingress.iter().flatten());
+    for (i, ip) in ingress.enumerate().filter_map(|(i, ingress)| Some((i, ingress.ip.as_ref()?))) {
+        let field = format!("status.loadBalancer.ingress[{i}].ip");
+        claimed.extend(address::parse(ip, Form::Any, &field, &mut report));
+    }
+    let annotations = object.metadata.annotations.as_ref();
+    if annotations.and_then(|all| all.get(ANNOUNCES)).is_some_and(|value| value == "true") {
+        claimed.clear();
+    }
+    let (cluster_ips, claimed) = (cluster_ips.into_iter().collect(), claimed.into_iter().collect());
+    report.end(Some(Object::Service(BackendService { name, ports, cluster_ips, claimed, external_name })))
 }

@@ -230,3 +230,18 @@ fn of_a_node_the_internal_ips_count_and_of_a_service_the_cluster_ips() {
     let Object::Service(service) = converted(service(&object, &Place::default())) else { panic!("another kind") };
     assert_eq!((service.name.to_string().as_str(), service.cluster_ips.len()), ("default/web", 2));
 }
+
+#[test]
+fn of_a_service_the_addresses_that_others_balance_are_noted_unless_they_announce_for_us() {
+    let claimed = |annotations: &str| {
+        let text = format!(
+            "metadata: {{name: web, annotations: {{{annotations}}}}}\nspec: {{externalIPs: [203.0.113.10]}}\n\
+             status: {{loadBalancer: {{ingress: [{{ip: 203.0.113.11}}, {{hostname: lb.example}}]}}}}\n"
+        );
+        let object = serde_yaml_ng::from_str(&text).expect("a Service");
+        let Ok(Some(Object::Service(service))) = service(&object, &Place::default()) else { panic!("a Service") };
+        service.claimed.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(claimed(""), ["203.0.113.10", "203.0.113.11"]);
+    assert!(claimed("guenon.dev/announces: \"true\"").is_empty());
+}

@@ -31,6 +31,8 @@ pub struct Index {
     references: BTreeSet<(ServiceName, Arc<ServiceName>)>,
     /// Addresses of nodes, Services and pods: never allowed as VIPs.
     owners: BTreeSet<(IpAddr, Arc<ObjectKey>)>,
+    /// Addresses on which other load balancers answer for Services.
+    claimed: BTreeSet<(IpAddr, ServiceName)>,
     changes: Changes,
     complete: bool,
 }
@@ -65,8 +67,9 @@ impl Index {
                 if self.backends.get(&new.name) != Some(&new) {
                     let old = self.backends.insert(new.name.clone(), new.clone());
                     self.backend_changed(&new.name);
-                    let old = old.map(|old| old.cluster_ips).unwrap_or_default();
-                    self.own(&ObjectKey::Service(new.name), &old, &new.cluster_ips);
+                    let old = old.map(|old| (old.cluster_ips, old.claimed)).unwrap_or_default();
+                    self.claim(&new.name, &old.1, &new.claimed);
+                    self.own(&ObjectKey::Service(new.name), &old.0, &new.cluster_ips);
                 }
             }
             Object::Slice(new) => self.put_slice(new),
@@ -91,6 +94,7 @@ impl Index {
                 if let Some(old) = self.backends.remove(name) {
                     self.backend_changed(name);
                     self.own(key, &old.cluster_ips, &[]);
+                    self.claim(name, &old.claimed, &[]);
                 }
             }
             ObjectKey::Slice(origin, name) => {
@@ -163,6 +167,12 @@ impl Index {
     pub fn claimants(&self, frontend: Frontend) -> impl Iterator<Item = &ServiceName> {
         let from = (frontend, i64::MIN, Arc::new(ServiceName::new("", "")));
         self.claims.range(from..).take_while(move |claim| claim.0 == frontend).map(|(_, _, name)| &**name)
+    }
+
+    /// Services for which another load balancer answers on this address.
+    pub fn claimed_for(&self, address: IpAddr) -> impl Iterator<Item = &ServiceName> {
+        let from = (address, ServiceName::new("", ""));
+        self.claimed.range(from..).take_while(move |claim| claim.0 == address).map(|(_, name)| name)
     }
 
     /// The Nodes, Services and slices that have this address.
@@ -247,6 +257,18 @@ impl Index {
             {
                 self.changes.services.insert(Arc::clone(name));
             }
+        }
+    }
+
+    /// Another load balancer answered for this Service on the addresses `before`, and does on those of `after`.
+    fn claim(&mut self, name: &ServiceName, before: &[IpAddr], after: &[IpAddr]) {
+        for address in before.iter().filter(|address| !after.contains(address)) {
+            self.claimed.remove(&(*address, name.clone()));
+            self.touch_vip(*address);
+        }
+        for address in after.iter().filter(|address| !before.contains(address)) {
+            self.claimed.insert((*address, name.clone()));
+            self.touch_vip(*address);
         }
     }
 

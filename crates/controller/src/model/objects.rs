@@ -152,6 +152,8 @@ pub struct BackendService {
     pub ports: Vec<ServicePort>,
     /// ClusterIPs: never allowed as VIPs.
     pub cluster_ips: Vec<IpAddr>,
+    /// Addresses that another load balancer answers on for it: external IPs, and those of its load balancer.
+    pub claimed: Vec<IpAddr>,
     /// Whether it is of type ExternalName, which cannot be a backend.
     pub external_name: bool,
 }

@@ -66,6 +66,16 @@ fn granted(index: &Index, service: &VirtualService, policy: &Policy, issues: &mu
             refused.insert(vip);
         }
     }
+    for &vip in service.addresses.iter().filter(|vip| !refused.contains(vip)) {
+        for rival in index.claimed_for(vip) {
+            let message = format!(
+                "another load balancer answers on {vip} too, for Service {rival} (its externalIPs or load balancer); give one \
+                 of the two another address, or, if that Service is there to announce the address for Guenon, annotate it \
+                 with guenon.dev/announces=true"
+            );
+            issues.add(Issue::new(ProblemReason::Contested, FIELD, message));
+        }
+    }
     let mut granted = Vec::new();
     let mut lost = BTreeMap::<&ServiceName, BTreeSet<Frontend>>::new();
     let mut contested = BTreeMap::<&ServiceName, BTreeSet<Frontend>>::new();

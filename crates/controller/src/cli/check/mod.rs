@@ -6,13 +6,13 @@ mod pulses;
 mod tests;
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
 use self::judge::{Finding, Verdict, holds, judge, of_services};
 use self::pulses::Pulses;
+use super::options::Server;
 use super::status::Output;
 use super::status::format::{Style, Tone, count, plain, table, text};
 use crate::kube::{self, Surveyor};
@@ -50,13 +50,8 @@ Exit code 0: it works. 1: something is wrong, and it says what.";
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
-    /// How to reach the Kubernetes API. Default: $KUBECONFIG, ~/.kube/config, or the pod's service account
-    #[arg(long, env = "GUENON_KUBECONFIG", value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
-    /// Namespace that Guenon runs in. Default: the pod's, or that of the kubeconfig
-    #[arg(long, env = "GUENON_NAMESPACE", value_name = "NAME")]
-    namespace: Option<String>,
+    #[command(flatten)]
+    server: Server,
 
     /// How long is waited for it to be true, seconds
     #[arg(long, env = "GUENON_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
@@ -72,7 +67,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let Args { kubeconfig, namespace, timeout, strict, output } = args;
+    let Args { server: Server { kubeconfig, namespace }, timeout, strict, output } = args;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let begin = Instant::now();
     let findings = runtime.block_on(async {

@@ -139,6 +139,7 @@ fn what_does_not_resolve_is_told_and_the_rest_goes_on() {
         name: service_name("shop/elsewhere"),
         ports: Vec::new(),
         cluster_ips: Vec::new(),
+        claimed: Vec::new(),
         external_name: true,
     });
     let fed = cluster(vec![

@@ -35,6 +35,7 @@ fn a_vip_that_is_an_address_of_a_node_a_service_or_an_endpoint_is_refused() {
         name: service_name("shop/db"),
         ports: Vec::new(),
         cluster_ips: vec![ip("10.96.0.10")],
+        claimed: Vec::new(),
         external_name: false,
     });
     let web = virtual_service("shop/web")
@@ -86,4 +87,21 @@ fn a_vip_that_is_this_nodes_tunnel_address_is_refused_here_even_without_node_obj
     insta::assert_snapshot!(fed.problems(), @r#"
     VirtualService shop/web, spec.addresses: 172.17.2.2 is this node's own tunnel address; choose one that no node has (AddressNotAllowed)
     "#);
+}
+
+#[test]
+fn another_load_balancer_on_the_same_address_is_named() {
+    let Object::Service(mut rival) = service("infra/ingress", &[("http", 80)]) else { unreachable!("a Service") };
+    rival.claimed = vec![ip("203.0.113.10")];
+    let web: Object = virtual_service("shop/web").vip("203.0.113.10").tcp(80).endpoint("172.17.3.3").into();
+    let mut fed = fed(vec![web, Object::Service(rival.clone())]);
+    assert!(
+        fed.problems().contains("another load balancer answers on 203.0.113.10 too, for Service infra/ingress"),
+        "{}",
+        fed.problems()
+    );
+    assert_eq!(fed.frontends("shop/web"), ["203.0.113.10:80/TCP"], "it stays in force");
+    rival.claimed.clear();
+    fed.apply(Object::Service(rival));
+    assert_eq!(fed.problems(), "");
 }
