@@ -31,12 +31,7 @@ pub(crate) struct Guenon {
 
 impl Guenon {
     /// Starts it in a network namespace, or in the caller's, with its log in this file.
-    pub(crate) fn start(
-        args: &[&str],
-        netns: Option<&str>,
-        address: SocketAddr,
-        log: PathBuf,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn start(args: &[&str], netns: Option<&str>, address: SocketAddr, log: PathBuf) -> anyhow::Result<Self> {
         let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_guenon"));
         command.args(args).args(["--listen", &address.to_string()]);

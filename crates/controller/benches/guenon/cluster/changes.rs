@@ -43,11 +43,8 @@ pub(super) fn measure(report: &mut Report, run: &Run<'_>, agent: &Guenon) -> any
     for round in 1..=rounds {
         let address = size.endpoint(size.services + round, 0);
         let patch = json!({"endpoints": size.endpoints(SERVICE, Some(address))});
-        let request = Request::new(SLICES).patch(
-            &format!("s{SERVICE}-1"),
-            &PatchParams::default(),
-            &Patch::Merge(&patch),
-        )?;
+        let request =
+            Request::new(SLICES).patch(&format!("s{SERVICE}-1"), &PatchParams::default(), &Patch::Merge(&patch))?;
         let before = descriptors.get(&id, 0)?;
         let start = Instant::now();
         let asking = client.clone();

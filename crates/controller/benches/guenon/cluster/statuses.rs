@@ -68,12 +68,7 @@ fn status(name: &str) -> Value {
 }
 
 /// From the start of a controller until every VirtualService, none of which has a status, says that it is ready.
-pub(super) fn first(
-    report: &mut Report,
-    run: &Run<'_>,
-    controller: &Guenon,
-    floor: f64,
-) -> anyhow::Result<()> {
+pub(super) fn first(report: &mut Report, run: &Run<'_>, controller: &Guenon, floor: f64) -> anyhow::Result<()> {
     let services = f64::from(run.size.services);
     controller.wait_ready()?;
     while written(controller)? == 0.0 {
@@ -128,7 +123,8 @@ pub(super) fn written(controller: &Guenon) -> anyhow::Result<f64> {
 /// VirtualServices that are ready.
 fn ready(run: &Run<'_>) -> anyhow::Result<usize> {
     let api: Api<VirtualService> = Api::namespaced(run.client.clone(), NAMESPACE);
-    let all = run.runtime.block_on(api.list(&ListParams { resource_version: Some("0".into()), ..Default::default() }))?;
+    let all =
+        run.runtime.block_on(api.list(&ListParams { resource_version: Some("0".into()), ..Default::default() }))?;
     let ready = |object: &&VirtualService| {
         let status = object.status.as_ref();
         status.is_some_and(|status| {
