@@ -9,8 +9,8 @@ use crate::apiserver::{ApiServer, HASH_KEY, User};
 use crate::chart::NAMESPACE;
 use crate::shell::Cmd;
 use crate::topology::layout::{Host, addresses};
-use crate::topology::{Plan, Topology};
-use crate::{paths, progress};
+use crate::topology::{Plan, Topology, netns};
+use crate::{interrupt, paths, progress};
 
 /// The node whose agent is measured.
 const NODE: Host = Host::T22;
@@ -23,6 +23,12 @@ pub(super) fn run(bench: Cmd) -> Result<()> {
     let mut topology = Topology::build(plan)?;
     let measured = measure(&mut topology, bench);
     progress::step("removing everything");
+    interrupt::forgive();
+    // A benchmark that was interrupted leaves its agent and controller.
+    let left = [Host::Switch, NODE].map(|host| netns::end_all(&topology.netns(host)));
+    if let Some(error) = left.into_iter().find_map(Result::err) {
+        eprintln!("not every process could be ended: {error:#}");
+    }
     let removed = topology.remove();
     measured.and(removed)
 }
