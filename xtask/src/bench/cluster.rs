@@ -9,8 +9,8 @@ use crate::apiserver::{ApiServer, HASH_KEY, User};
 use crate::chart::NAMESPACE;
 use crate::shell::Cmd;
 use crate::topology::layout::{Host, addresses};
-use crate::topology::{Plan, Topology};
-use crate::{paths, progress};
+use crate::topology::{Plan, Topology, netns};
+use crate::{interrupt, paths, progress};
 
 /// The node whose agent is measured.
 const NODE: Host = Host::T22;
@@ -23,14 +23,22 @@ pub(super) fn run(bench: Cmd) -> Result<()> {
     let mut topology = Topology::build(plan)?;
     let measured = measure(&mut topology, bench);
     progress::step("removing everything");
+    interrupt::forgive();
+    // A benchmark that was interrupted leaves its agent and controller.
+    let left = [Host::Switch, NODE].map(|host| netns::end_all(&topology.netns(host)));
+    if let Some(error) = left.into_iter().find_map(Result::err) {
+        eprintln!("not every process could be ended: {error:#}");
+    }
     let removed = topology.remove();
     measured.and(removed)
 }
 
 fn measure(topology: &mut Topology, bench: Cmd) -> Result<()> {
     let server = ApiServer::start(topology)?;
-    for host in Host::NODES {
-        server.tell_addresses(host)?;
+    server.tell_addresses(NODE)?;
+    // Nobody runs an agent there: it would be a director on which nothing is ever in force.
+    for other in Host::NODES.into_iter().filter(|host| *host != NODE) {
+        server.kubectl(&["delete", "node", other.name()]).run()?;
     }
     let address = addresses(NODE).next().context("the node has no address")?;
     let bed = json!({

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::shell::cmd;
 
@@ -24,6 +26,16 @@ pub(crate) fn remove(name: &str) -> Result<()> {
 /// Whether there is one with this name.
 pub(crate) fn exists(name: &str) -> bool {
     path(name).exists()
+}
+
+/// Asks every process in one to end.
+pub(crate) fn end_all(name: &str) -> Result<()> {
+    for pid in cmd("ip").args(["netns", "pids", name]).read()?.split_whitespace() {
+        let pid = pid.parse().with_context(|| format!("`ip netns pids {name}` says {pid:?}"))?;
+        // It may have ended meanwhile.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+    Ok(())
 }
 
 /// Does something inside. A thread of its own enters, so that the caller stays where it is. Only the network

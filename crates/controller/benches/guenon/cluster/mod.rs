@@ -153,6 +153,7 @@ pub(crate) fn measure(report: &mut Report, bed: &Bed, size: Size, quick: bool) -
     let _pins = Pins(bed);
     let agent = bed.start_agent("node")?;
     run.ready(&agent)?;
+    statuses::reported(&run)?;
     let controller = bed.start_controller()?;
     statuses::first(report, &run, &controller, floor)?;
     statuses::quiet(&controller)?;

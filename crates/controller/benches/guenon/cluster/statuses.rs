@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use guenon_crd::{VirtualService, conditions};
+use guenon_crd::{Condition, ConditionStatus, GuenonNode, VirtualService, conditions};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::Request;
@@ -67,6 +67,25 @@ fn status(name: &str) -> Value {
     })
 }
 
+/// Waits until the agent has told that its node is ready.
+pub(super) fn reported(run: &Run<'_>) -> anyhow::Result<()> {
+    let nodes: Api<GuenonNode> = Api::all(run.client.clone());
+    let start = Instant::now();
+    loop {
+        let node = run.runtime.block_on(nodes.get_opt(&run.bed.node))?;
+        let status = node.and_then(|node| node.status).unwrap_or_default();
+        if is_ready(&status.conditions) {
+            return Ok(());
+        }
+        ensure!(start.elapsed() < LIMIT, "GuenonNode {} is not ready: {:?}", run.bed.node, status.conditions);
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn is_ready(all: &[Condition]) -> bool {
+    all.iter().any(|one| one.type_ == conditions::READY && one.status == ConditionStatus::True)
+}
+
 /// From the start of a controller until every VirtualService, none of which has a status, says that it is ready.
 pub(super) fn first(report: &mut Report, run: &Run<'_>, controller: &Guenon, floor: f64) -> anyhow::Result<()> {
     let services = f64::from(run.size.services);
@@ -125,12 +144,6 @@ fn ready(run: &Run<'_>) -> anyhow::Result<usize> {
     let api: Api<VirtualService> = Api::namespaced(run.client.clone(), NAMESPACE);
     let all =
         run.runtime.block_on(api.list(&ListParams { resource_version: Some("0".into()), ..Default::default() }))?;
-    let ready = |object: &&VirtualService| {
-        let status = object.status.as_ref();
-        status.is_some_and(|status| {
-            let mut conditions = status.conditions.iter();
-            conditions.any(|one| one.type_ == conditions::READY && one.status == guenon_crd::ConditionStatus::True)
-        })
-    };
+    let ready = |object: &&VirtualService| object.status.as_ref().is_some_and(|status| is_ready(&status.conditions));
     Ok(all.items.iter().filter(ready).count())
 }
