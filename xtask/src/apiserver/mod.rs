@@ -231,12 +231,17 @@ impl ApiServer {
 
     fn config(&self, user: User) -> String {
         let (url, authority) = self.url();
+        let shown = match user {
+            // `kubectl --token` is somebody else; a file would go before it.
+            User::Admin => format!("token: {ADMIN_TOKEN}"),
+            User::Agent(_) | User::Controller => format!("tokenFile: {}", self.token_file(user).display()),
+        };
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
              clusters: [{{name: c, cluster: {{server: \"{url}\", certificate-authority: {}}}}}]\n\
-             users: [{{name: u, user: {{tokenFile: {}}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n",
+             users: [{{name: u, user: {{{}}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n",
             authority.display(),
-            self.token_file(user).display(),
+            shown,
         )
     }
 }

@@ -235,6 +235,10 @@ fn telling(old: &GuenonNodeStatus, new: &GuenonNodeStatus) -> Option<Telling> {
 /// The report as it is written over another.
 fn timed(mut new: GuenonNodeStatus, old: &GuenonNodeStatus, generation: Option<i64>) -> GuenonNodeStatus {
     new.observed_generation = generation;
+    // What an earlier agent put in force is in force, though this one has not been told of any object yet.
+    if new.resource_version.is_none() && new.revision.is_some() {
+        new.resource_version.clone_from(&old.resource_version);
+    }
     carry_times(&mut new.conditions, &old.conditions, &now());
     // The clock alone is no change.
     for condition in &mut new.conditions {

@@ -28,6 +28,9 @@ const NEIGHBOUR_TIMEOUT: Duration = Duration::from_millis(50);
 /// How often they are looked for meanwhile.
 const NEIGHBOUR_LOOK: Duration = Duration::from_millis(1);
 
+/// How long objects are read before the cluster is told of what an earlier agent has left.
+const LISTS: Duration = Duration::from_secs(30);
+
 /// How long next hops that do not answer keep a new agent from being ready: then they are a problem of their own.
 const SILENT_START: Duration = SILENCE;
 
@@ -128,7 +131,8 @@ impl Agent {
     fn tell_cluster(&mut self, reported: bool) {
         let Some(told) = &mut self.told else { return };
         let now = Instant::now();
-        if told.is_due(reported, now) {
+        let may_tell = self.reconciler.is_complete() || self.started.elapsed() > LISTS;
+        if told.is_due(reported, now) && may_tell {
             let (problems, waiting_for) = self.reporter.told();
             let view = self.views.borrow().clone();
             let attachments = self.reconciler.data_path_mut().attachments();
