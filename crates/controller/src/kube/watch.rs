@@ -73,8 +73,9 @@ impl<K> Watching<K> {
 
 /// Whether the server has understood the question and will not answer it as it was put.
 fn is_refusal(error: &watcher::Error) -> bool {
-    // 400 and 422: it knows no streamed lists, or its storage cannot serve them.
-    let by_code = |code: u16| matches!(code, 400 | 422);
+    // 400 and 422: it knows no streamed lists. 500: its storage cannot serve them (etcd 3.4: RequestWatchProgress is
+    // disabled); whatever else is wrong with it, pages serve as well.
+    let by_code = |code: u16| matches!(code, 400 | 422 | 500);
     match error {
         watcher::Error::WatchError(status) => by_code(status.code),
         watcher::Error::InitialListFailed(kube::Error::Api(status))
