@@ -101,7 +101,13 @@ impl ApiServer {
     /// Starts one that knows nothing of Guenon.
     pub(crate) fn bare(topology: &mut Topology) -> Result<Self> {
         setup::programs(&[packages::API])?;
-        let [etcd, server, kubectl] = programs::find([&programs::ETCD, &programs::APISERVER, &programs::KUBECTL])?;
+        let [server, kubectl] = programs::find([&programs::APISERVER, &programs::KUBECTL])?;
+        let etcd = if topology.plan.old_etcd {
+            setup::unpacked::program("etcd-server", "etcd")?
+        } else {
+            let [etcd] = programs::find([&programs::ETCD])?;
+            etcd
+        };
         let binaries = Binaries { apiserver: server, kubectl };
         progress::step("starting etcd and kube-apiserver on the switch");
         let dir = topology.dir().join("apiserver");

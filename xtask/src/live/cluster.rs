@@ -174,6 +174,16 @@ pub(super) fn agents_follow(topology: &mut Topology) -> Result<()> {
     traffic::answers(topology, VIP6)
 }
 
+pub(super) fn lists_in_pages(topology: &mut Topology) -> Result<()> {
+    agents_follow(topology)?;
+    for host in Host::NODES {
+        let log = topology.agent_log(host)?;
+        let says = "the server streams no lists; reading pages";
+        ensure(log.contains(says), || format!("the agent of {} does not say {says:?}:\n{log}", host.name()))?;
+    }
+    Ok(())
+}
+
 pub(super) fn server_away(topology: &mut Topology) -> Result<()> {
     let mut server = up(topology)?;
     let load = Load::start(topology);

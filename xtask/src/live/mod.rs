@@ -76,6 +76,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     scenario("a directory that vanishes leaves what is in force", changes::directory_vanishes),
     cluster("kubectl refuses bad objects and says why", cluster::bad_objects_are_refused),
     cluster("agents follow the API server", cluster::agents_follow),
+    Scenario {
+        plan: |plan| plan.old_etcd = true,
+        ..cluster("lists are read in pages where storage cannot stream them", cluster::lists_in_pages)
+    },
     cluster("an API server that is away changes nothing", cluster::server_away),
     cluster("rights that are taken away are named", cluster::rights_taken_away),
     cluster("a definition that is deleted takes nothing out of force", cluster::definition_deleted),

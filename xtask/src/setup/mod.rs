@@ -3,6 +3,7 @@
 mod linker;
 pub(crate) mod packages;
 mod toolchain;
+pub(crate) mod unpacked;
 
 use anyhow::{Result, bail};
 

@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) manifests: PathBuf,
     /// Where each agent finds a cluster, whose objects they then follow in place of the manifests.
     pub(crate) kubeconfigs: BTreeMap<Host, PathBuf>,
+    /// Whether an API server's storage is one that cannot stream lists: Debian's etcd 3.4.
+    pub(crate) old_etcd: bool,
     /// Which nodes are directors, by label; empty: every one.
     pub(crate) director_selector: &'static str,
     /// Where agents serve metrics: at `METRICS` in any case.
@@ -63,6 +65,7 @@ impl Plan {
             guenon: guenon.to_owned(),
             manifests: manifests.to_owned(),
             kubeconfigs: BTreeMap::new(),
+            old_etcd: false,
             director_selector: "",
             listen: METRICS,
             metrics_detail: "node",
