@@ -1,8 +1,8 @@
 //! `guenon controller`: the cluster's one writer of status. All replicas watch, the elected one writes.
 //!
 //! What the objects say of a VirtualService ([`crate::resolve::judge`]) and what the agents say of their nodes (their
-//! GuenonNodes, as long as their Leases are renewed) make up its conditions ([`conditions`]). Everything that is decided
-//! is decided without I/O; [`controller`] composes.
+//! GuenonNodes, as long as their Leases are renewed) make up its conditions (`conditions`). Everything that is decided
+//! is decided without I/O; `controller` composes.
 
 mod book;
 mod conditions;
