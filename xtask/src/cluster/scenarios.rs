@@ -1,7 +1,7 @@
 //! The cluster test: what must hold in a real cluster, under load. Scenarios share one cluster, one after the other.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -12,7 +12,7 @@ use super::layout::Node;
 use super::ledger::Drops;
 use super::load::{Excuse, Load, Loss, Report};
 use super::{Cluster, agents, eventually, ledger, traffic};
-use crate::test::Count;
+use crate::test::{self, Count};
 use crate::{interrupt, progress, setup};
 
 /// Traffic before and after what happens.
@@ -46,20 +46,12 @@ pub(crate) fn run(named: Option<&str>) -> Result<Count> {
     let mut count = Count::default();
     for scenario in SCENARIOS.iter().filter(|scenario| scenario.name.contains(named.unwrap_or_default())) {
         progress::note(scenario.name);
-        let begin = Instant::now();
-        let result = (scenario.then)(&mut cluster);
+        let one = test::told(scenario.name, || (scenario.then)(&mut cluster));
         interrupt::check()?;
-        match result {
-            Ok(said) => {
-                println!("test {} ... ok ({:.0} s): {said}", scenario.name, begin.elapsed().as_secs_f64());
-                count.passed += 1;
-            }
-            Err(error) => {
-                println!("test {} ... FAILED\n{error:#}\n", scenario.name);
-                cluster.complain();
-                count.failed += 1;
-            }
+        if !one.failed.is_empty() {
+            cluster.complain();
         }
+        count = count + one;
     }
     cluster.remove()?;
     Ok(count)

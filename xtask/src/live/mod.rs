@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::test::Count;
+use crate::test::{self, Count};
 use crate::topology::layout::Host;
 use crate::topology::{Plan, Topology};
 use crate::{build, demo, interrupt, paths, progress, setup};
@@ -105,16 +105,7 @@ pub(crate) fn run(named: Option<&str>) -> Result<Count> {
     let ground = Ground { guenon: build::guenon()?, manifests: paths::root().join("examples/demo") };
     let mut count = Count::default();
     for scenario in SCENARIOS.iter().filter(|scenario| scenario.name.contains(named.unwrap_or_default())) {
-        match scenario.run(&ground) {
-            Ok(()) => {
-                println!("test {} ... ok", scenario.name);
-                count.passed += 1;
-            }
-            Err(error) => {
-                println!("test {} ... FAILED\n{error:#}\n", scenario.name);
-                count.failed += 1;
-            }
-        }
+        count = count + test::count(scenario.name, || scenario.run(&ground));
         interrupt::check()?;
     }
     if count == Count::default() {

@@ -33,21 +33,29 @@ pub(crate) fn run(only: &[String], scenario: Option<&str>) -> Result<()> {
         }
         results.push((step, begin.elapsed(), result));
     }
-    conclude(&results)
+    conclude(results)
 }
 
 /// One test of a step: runs it, and says how it went.
 pub(crate) fn count(name: &str, test: impl FnOnce() -> Result<()>) -> Count {
-    match test() {
-        Ok(()) => {
-            println!("test {name} ... ok");
-            Count { passed: 1, failed: 0 }
-        }
+    told(name, || test().map(|()| String::new()))
+}
+
+/// The same of a test that says what it saw.
+pub(crate) fn told(name: &str, test: impl FnOnce() -> Result<String>) -> Count {
+    let begin = Instant::now();
+    let result = test();
+    let took = begin.elapsed().as_secs_f64();
+    match result {
+        Ok(said) if said.is_empty() => println!("test {name} ... ok ({took:.0} s)"),
+        Ok(said) => println!("test {name} ... ok ({took:.0} s): {said}"),
         Err(error) => {
-            println!("test {name} ... FAILED\n{error:#}\n");
-            Count { passed: 0, failed: 1 }
+            let why = format!("{error:#}");
+            println!("test {name} ... FAILED ({took:.0} s)\n{why}\n");
+            return Count::failed(name, why);
         }
     }
+    Count::PASSED
 }
 
 /// `--list`
@@ -56,28 +64,33 @@ pub(crate) fn list() {
     println!("{}", progress::table(&["step", "does"], &rows));
 }
 
-fn conclude(results: &[(&Step, Duration, Result<Count>)]) -> Result<()> {
+/// What failed, once more and last: of a long run often only the end is kept.
+fn conclude(results: Vec<(&Step, Duration, Result<Count>)>) -> Result<()> {
     let mut total = Count::default();
     let mut rows = Vec::new();
     for (step, time, result) in results {
-        let (count, remark) = match result {
-            Ok(count) if count.failed == 0 => (*count, String::new()),
-            Ok(count) => (*count, "FAILED".to_owned()),
-            // It ended before it could count.
-            Err(error) => (Count { passed: 0, failed: 1 }, format!("FAILED: {}", first_line(&format!("{error:#}")))),
-        };
-        total = total + count;
+        // With an error it ended before it could count.
+        let count = result.unwrap_or_else(|error| Count::failed(step.name, format!("{error:#}")));
+        let remark = if count.failed.is_empty() { "" } else { "FAILED" };
         let seconds = format!("{:.0} s", time.as_secs_f64());
-        rows.push(vec![step.name.to_owned(), count.passed.to_string(), count.failed.to_string(), seconds, remark]);
+        let (passed, failed) = (count.passed.to_string(), count.failed.len().to_string());
+        rows.push(vec![step.name.to_owned(), passed, failed, seconds, remark.to_owned()]);
+        for failure in &count.failed {
+            println!("\n==> FAILED in {}: {}\n{}", step.name, failure.test, tail(&failure.why));
+        }
+        total = total + count;
     }
     println!("\n{}\n", progress::table(&["step", "passed", "failed", "time", ""], &rows));
-    println!("{} passed, {} failed", total.passed, total.failed);
-    if total.failed > 0 {
+    println!("{} passed, {} failed", total.passed, total.failed.len());
+    if !total.failed.is_empty() {
         bail!("some tests failed; `cargo xtask test --only STEP` repeats one step");
     }
     Ok(())
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+/// The last lines of a text.
+fn tail(text: &str) -> String {
+    const LINES: usize = 40;
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }

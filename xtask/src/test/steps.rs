@@ -8,18 +8,37 @@ use super::{documents, licences, purity};
 use crate::setup::{self, packages};
 use crate::{alerts, build, chart, cluster, crdgen, dashboards, demo, generated, kernels, live};
 
-/// How many tests went how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How many tests went well, and those that did not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
     pub(crate) passed: usize,
-    pub(crate) failed: usize,
+    pub(crate) failed: Vec<Failure>,
+}
+
+/// A test that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) test: String,
+    /// What it said; empty where that is in the output alone.
+    pub(crate) why: String,
+}
+
+impl Count {
+    /// One test, which passed.
+    pub(crate) const PASSED: Self = Self { passed: 1, failed: Vec::new() };
+
+    /// One test, which failed.
+    pub(crate) fn failed(test: &str, why: String) -> Self {
+        Self { passed: 0, failed: vec![Failure { test: test.to_owned(), why }] }
+    }
 }
 
 impl Add for Count {
     type Output = Self;
 
-    fn add(self, other: Self) -> Self {
-        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
+    fn add(mut self, other: Self) -> Self {
+        self.failed.extend(other.failed);
+        Self { passed: self.passed + other.passed, failed: self.failed }
     }
 }
 
@@ -86,7 +105,7 @@ const INTERLEAVINGS: &str = "guenon-interleavings";
 
 /// A step that is one test.
 fn one<T>(_: T) -> Count {
-    Count { passed: 1, failed: 0 }
+    Count::PASSED
 }
 
 fn passes(args: &[&str]) -> Result<Count> {
@@ -110,8 +129,8 @@ fn loom() -> Result<Count> {
 /// Runs `cargo test ...` and adds up what its binaries say.
 fn counted(command: crate::shell::Cmd) -> Result<Count> {
     let said = command.tee()?;
-    let count = said.stdout.lines().filter_map(count_of).fold(Count::default(), Add::add);
-    if !said.status.success() && count.failed == 0 {
+    let count = said.stdout.lines().map(count_of).fold(Count::default(), Add::add);
+    if !said.status.success() && count.failed.is_empty() {
         bail!("cargo failed before, or beside, the tests ({})", said.status);
     }
     if count == Count::default() {
@@ -120,20 +139,13 @@ fn counted(command: crate::shell::Cmd) -> Result<Count> {
     Ok(count)
 }
 
-/// `test result: ok. 8 passed; 0 failed; ...`
-fn count_of(line: &str) -> Option<Count> {
-    let mut words = line.strip_prefix("test result: ")?.split_whitespace();
-    let mut before = |word: &str| {
-        let mut last = "";
-        for next in words.by_ref() {
-            if next.trim_end_matches(';') == word {
-                return last.parse().ok();
-            }
-            last = next;
-        }
-        None
-    };
-    Some(Count { passed: before("passed")?, failed: before("failed")? })
+/// `test model::ports ... FAILED`
+fn count_of(line: &str) -> Count {
+    match line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) {
+        Some((_, "ok")) => Count::PASSED,
+        Some((name, "FAILED")) => Count::failed(name, String::new()),
+        _ => Count::default(),
+    }
 }
 
 #[cfg(test)]
@@ -142,9 +154,9 @@ mod tests {
 
     #[test]
     fn results_are_read() {
-        let line = "test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.20s";
-        assert_eq!(count_of(line), Some(Count { passed: 5, failed: 2 }));
-        assert_eq!(count_of("test shell::tests::x ... ok"), None);
+        assert_eq!(count_of("test shell::tests::x ... ok"), Count::PASSED);
+        assert_eq!(count_of("test shell::tests::x ... FAILED"), Count::failed("shell::tests::x", String::new()));
+        assert_eq!(count_of("test result: ok. 5 passed; 0 failed"), Count::default());
     }
 
     #[test]
