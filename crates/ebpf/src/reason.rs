@@ -69,9 +69,9 @@ reasons! {
     NoBackend = 4, "no_backend", Director,
         cause: "The frontend's service has no endpoint that takes new flows.",
         cure: "Look at the service's endpoints (`guenon status endpoints`): none is ready, all have weight 0, or its reference does not resolve.";
-    NoRoute = 5, "no_route", Director,
-        cause: "This node has no route to the tunnel address of the endpoint that the row names.",
-        cure: "Add a route to that address (`guenon status endpoints` names it; `ip route get ADDRESS`).";
+    NoRoute = 5, "no_route", Both,
+        cause: "This node has no route to the tunnel address of the endpoint that the row names, or a packet that was translated for a pod of this node (delivery Nat) would have left by an uplink: that pod is gone.",
+        cure: "Add a route to that address (`guenon status endpoints` names it; `ip route get ADDRESS`); for a pod that is gone this ends when Kubernetes tells of it.";
     NoNeighbour = 6, "no_neighbour", Both,
         cause: "The MAC of the next hop, or of the endpoint behind a veth, is not known: nobody answers for it.",
         cure: "See `ip neigh`: is the gateway, node or endpoint up, and does it answer ARP or neighbour discovery?";
@@ -147,4 +147,13 @@ reasons! {
     Aborted = 30, "aborted", Both,
         cause: "The program met something that cannot be: an index outside a table.",
         cure: "A defect in Guenon: send `guenon status -o json` and `guenon view` with a bug report.";
+    Hairpin = 31, "hairpin", Decap,
+        cause: "The client is this node itself, one of its pods, or behind a device that replies cannot be translated on, so that the pod's reply (delivery Nat) would reach it with the pod's address.",
+        cure: "Inside the cluster use the Service's ClusterIP; for clients behind an overlay's device, name that device with --interface too.";
+    FragReply = 32, "frag_reply", Decap,
+        cause: "A fragment of a pod's reply left before the first one of its datagram, or long after it, so it cannot be translated.",
+        cure: "Let the endpoint send smaller datagrams, or give pods and uplinks the same MTU.";
+    NoPort = 33, "no_port", Decap,
+        cause: "The client uses this port to the same endpoint otherwise, and no other source port is free for the flow.",
+        cure: "Let clients use more source ports; one flow in eight tries to find a free one.";
 }

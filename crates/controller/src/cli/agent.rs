@@ -131,6 +131,11 @@ pub(super) struct Args {
           value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
     max_locals: u32,
 
+    /// Flows of ordinary pods (delivery Nat) of this node that are remembered, 32 bytes each
+    #[arg(long, env = "GUENON_MAX_FLOWS", value_name = "N", default_value_t = 262_144,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 26))]
+    max_flows: u32,
+
     /// Change nothing on the node but the data path: no addresses, no sysctls, no programs on far ends of veths
     #[arg(long, env = "GUENON_NO_NODE_SETUP", value_parser = clap::builder::FalseyValueParser::new())]
     no_node_setup: bool,
@@ -189,6 +194,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
         max_endpoints,
         max_row_pages,
         max_locals,
+        max_flows,
         no_node_setup,
     } = args;
     Ok(Config {
@@ -232,6 +238,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
             endpoints: max_endpoints,
             row_pages: max_row_pages,
             locals: max_locals,
+            flows: max_flows,
         },
         node_setup: !no_node_setup,
     })

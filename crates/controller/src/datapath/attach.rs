@@ -15,7 +15,7 @@ use super::maps::Mapped;
 use super::pins::{self, Pins};
 use super::program::{self, Loaded};
 use super::sys;
-use super::tables::attachments::{self, Attachment, Mode};
+use super::tables::attachments::{self, Attachment, Egress, Mode};
 use crate::netlink;
 
 /// The file's name in the state directory.
@@ -94,7 +94,8 @@ impl Attacher<'_> {
                 AttachMode::Generic => mode_now != Mode::Native,
             };
             let mode_kept = if mode_now == Mode::None { mode_on(ifindex)? } else { mode_now };
-            let attachment = Attachment { slot, interface: interface.to_owned(), ifindex, mode: mode_kept };
+            let attachment =
+                Attachment { slot, interface: interface.to_owned(), ifindex, mode: mode_kept, egress: Egress::None };
             if right_mode {
                 let right_program = self.records.0.get(interface) == Some(&Record { program, identity });
                 if !right_program {
@@ -115,7 +116,7 @@ impl Attacher<'_> {
         sys::pin(link.as_fd(), &self.pins.link(interface))
             .map_err(DataPathError::file("pin the link at", self.pins.link(interface)))?;
         self.note(interface, &loaded, identity)?;
-        let attachment = Attachment { slot, interface: interface.to_owned(), ifindex, mode };
+        let attachment = Attachment { slot, interface: interface.to_owned(), ifindex, mode, egress: Egress::None };
         attachments::set_attachment(self.set, &attachment);
         tracing::info!(interface, ifindex, mode = ?mode, program = loaded.id, frags = loaded.frags, "attached");
         Ok(attachment)

@@ -17,7 +17,7 @@ use super::maps::Mapped;
 use super::pins::{self, Lock, Pins};
 use super::preflight::preflight;
 use super::program::{fingerprint, with_masks};
-use super::tables::attachments::{self, Attachment, Mode};
+use super::tables::attachments::{self, Attachment, Egress, Mode};
 use super::tables::{Capacities, Occupancy, Released, Store, Tables};
 use crate::apply::{DataPath, Operation, Refusal};
 use crate::model::State;
@@ -150,7 +150,13 @@ impl Kernel {
             self.waiting.insert(interface.to_owned());
             let slot = attachments::attachment_slot(self.tables.store(), interface);
             let slot = slot.ok_or_else(|| DataPathError::NoSlot(interface.to_owned()))?;
-            return Ok(Attachment { slot, interface: interface.to_owned(), ifindex: 0, mode: Mode::None });
+            return Ok(Attachment {
+                slot,
+                interface: interface.to_owned(),
+                ifindex: 0,
+                mode: Mode::None,
+                egress: Egress::None,
+            });
         }
         let maps = if self.previous.is_some() { self.pins.new_maps() } else { self.pins.maps() };
         let settings = self.settings();

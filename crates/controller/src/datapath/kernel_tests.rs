@@ -20,7 +20,8 @@ use crate::model::{
 };
 use crate::netlink::tests::net::Net;
 
-const SMALL: Capacities = Capacities { services: 16, frontends: 64, endpoints: 256, row_pages: 64, locals: 64 };
+const SMALL: Capacities =
+    Capacities { services: 16, frontends: 64, endpoints: 256, row_pages: 64, locals: 64, flows: 64 };
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Directories of a test's own, and a veth between two namespaces; all of it removed when dropped.

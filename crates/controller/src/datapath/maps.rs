@@ -42,6 +42,11 @@ pub(super) fn shapes(capacities: &Capacities) -> BTreeMap<&'static str, Shape> {
     shapes.insert(map::FRONTEND_STATS, shape(sys::PER_CPU_ARRAY, size_of::<abi::FrontendPage>(), frontends, 0));
     shapes.insert(map::ENDPOINT_STATS, shape(sys::PER_CPU_ARRAY, size_of::<abi::EndpointPage>(), endpoints, 0));
     shapes.insert(map::FRAGMENTS, shape(sys::ARRAY, size_of::<abi::FragmentSet>(), FRAGMENT_SETS, 0));
+    shapes.insert(map::NAT_FRAGMENTS, shape(sys::ARRAY, size_of::<abi::FragmentSet>(), FRAGMENT_SETS, 0));
+    shapes.insert(
+        map::EGRESS_COUNTERS,
+        shape(sys::PER_CPU_ARRAY, size_of::<abi::InterfaceCounters>(), MAX_INTERFACES, 0),
+    );
     shapes.insert(map::LIMITER, shape(sys::PER_CPU_ARRAY, size_of::<abi::Limiter>(), 1, 0));
     let ring = Shape { kind: sys::RING_BUFFER, key_size: 0, value_size: 0, max_entries: RING_BYTES, flags: 0 };
     shapes.insert(map::EVENTS, ring);

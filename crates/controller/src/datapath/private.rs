@@ -112,6 +112,7 @@ pub fn load(
         frontend_mask: mask(Table::Frontends),
         local_mask: mask(Table::Locals),
         director_mask: mask(Table::Directors),
+        flow_mask: mask(Table::Flows),
         ..settings
     };
     let mut loader = EbpfLoader::new();

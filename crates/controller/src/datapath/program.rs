@@ -130,6 +130,7 @@ pub(super) fn with_masks(mut settings: Settings, store: &impl Store) -> Settings
     settings.frontend_mask = mask(Table::Frontends);
     settings.local_mask = mask(Table::Locals);
     settings.director_mask = mask(Table::Directors);
+    settings.flow_mask = mask(Table::Flows);
     settings
 }
 

@@ -19,7 +19,8 @@ use crate::model::{
     ServiceState, State,
 };
 
-const SMALL: Capacities = Capacities { services: 6, frontends: 16, endpoints: 64, row_pages: 12, locals: 64 };
+const SMALL: Capacities =
+    Capacities { services: 6, frontends: 16, endpoints: 64, row_pages: 12, locals: 64, flows: 64 };
 const PORT: u16 = 6080;
 
 fn open<S: Store>(store: S) -> Tables<S> {
@@ -231,7 +232,8 @@ fn written(delivery: &LocalDelivery) -> abi::Delivery {
             mode: abi::DeliveryMode::Veth as u8,
             reserved: 0,
             ifindex: *ifindex,
-            mtu: *mtu,
+            mtu: u16::try_from(*mtu).expect("an MTU of a test"),
+            port: 0,
         },
     }
 }

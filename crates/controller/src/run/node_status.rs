@@ -10,7 +10,7 @@ use guenon_crd::{
 
 use tokio::sync::watch;
 
-use crate::datapath::tables::attachments::{Attachment, Mode};
+use crate::datapath::tables::attachments::{self, Attachment, Mode};
 use crate::kube::condition;
 use crate::model::{HashKey, NodeView, Problem, ProblemReason, Role, ServiceName, cut};
 
@@ -186,7 +186,13 @@ mod tests {
         waiting_for: &[String],
         problems: &BTreeSet<Problem>,
     ) -> GuenonNodeStatus {
-        let attachments = [Attachment { slot: 0, interface: "eth0".to_owned(), ifindex: 2, mode: Mode::Native }];
+        let attachments = [Attachment {
+            slot: 0,
+            interface: "eth0".to_owned(),
+            ifindex: 2,
+            mode: Mode::Native,
+            egress: attachments::Egress::None,
+        }];
         let facts = Facts {
             view: &view("n1", &["10.0.0.1/24", "2001:db8::1/64"]).build(),
             attachments: &attachments,

@@ -22,7 +22,7 @@ fn options() -> ResolveOptions {
 }
 
 fn capacities() -> Capacities {
-    Capacities { services: 8, frontends: 8, endpoints: 64, row_pages: 4, locals: 8 }
+    Capacities { services: 8, frontends: 8, endpoints: 64, row_pages: 4, locals: 8, flows: 8 }
 }
 
 fn reconciler(capacities: &Capacities) -> Reconciled {

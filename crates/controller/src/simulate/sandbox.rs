@@ -229,5 +229,6 @@ fn capacities(state: &State) -> Capacities {
             };
             service.frontends.len() * 2 * service.endpoints.iter().filter(|endpoint| here(&endpoint.path)).count()
         }),
+        flows: 65_536,
     }
 }

@@ -96,8 +96,10 @@ impl Bed {
             director_mask: MASK,
             gue_port: abi::GUE_PORT,
             roles: abi::ROLE_DIRECTOR | abi::ROLE_DECAP,
-            reserved: [0; 5],
+            partial_checksums: 0,
+            reserved: [0; 4],
             too_big_rate: 100,
+            flow_mask: MASK,
             reserved1: 0,
         };
         let program = entry_point();
@@ -160,7 +162,7 @@ impl Bed {
         self.vip(vip, 0, 0);
         let tag = FrontendSlot::key(0, Transport::Tcp as u8, port);
         let address = Address::from_ip(endpoint);
-        let delivery = Delivery { mac: ENDPOINT_MAC, mode: mode as u8, reserved: 0, ifindex: 7, mtu: 1500 };
+        let delivery = Delivery { mac: ENDPOINT_MAC, mode: mode as u8, reserved: 0, ifindex: 7, mtu: 1500, port: 0 };
         let slot = LocalSlot { address, tag, delivery, frontend: 11, counter: 9 };
         self.set::<6>(abi::map::LOCALS, probe::home_of_local(tag, address) & MASK, Raw::of(&slot, slot.as_bytes()));
     }

@@ -59,11 +59,19 @@ pub enum Event {
     PassedOnNode = 8,
     /// A fragment after the first followed its datagram.
     FragmentFollowed = 9,
+    /// A packet for an endpoint got that endpoint's address and port (delivery `Nat`).
+    Translated = 10,
+    /// A reply got VIP and port back on its way out.
+    ReplyTranslated = 11,
+    /// A flow goes to its endpoint from another source port, since the client uses the same port there otherwise.
+    FlowClash = 12,
+    /// A flow that was in use gave way to a new one: `FLOWS` is too small.
+    FlowEvicted = 13,
 }
 
 impl Event {
     /// Every event with its name in metrics, in order of number.
-    pub const ALL: [(Self, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str); 14] = [
         (Self::Encapsulated, "encapsulated"),
         (Self::Decapsulated, "decapsulated"),
         (Self::DeliveredHere, "delivered_here"),
@@ -74,6 +82,10 @@ impl Event {
         (Self::CongestionMarked, "congestion_marked"),
         (Self::PassedOnNode, "passed_on_node"),
         (Self::FragmentFollowed, "fragment_followed"),
+        (Self::Translated, "translated"),
+        (Self::ReplyTranslated, "reply_translated"),
+        (Self::FlowClash, "flow_clash"),
+        (Self::FlowEvicted, "flow_evicted"),
     ];
     /// Index in [`InterfaceCounters`].
     #[inline(always)]

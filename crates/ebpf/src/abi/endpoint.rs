@@ -59,7 +59,8 @@ pub enum DeliveryMode {
     Local = 1,
     /// Redirected to a veth, behind which the VIP is on a loopback.
     Veth = 2,
-    /// Destination rewritten to a pod's address and port (a seat kept; `no_delivery` until then).
+    /// Destination rewritten to the endpoint's own address and to a port of its own, then passed to this node's stack,
+    /// which routes it there; replies get VIP and port back where they leave the node.
     Nat = 3,
 }
 
@@ -75,8 +76,11 @@ pub struct Delivery {
     pub reserved: u8,
     /// Device to redirect to (`Veth`).
     pub ifindex: u32,
-    /// MTU of that device, bytes of IP; 0 = do not check.
-    pub mtu: u32,
+    /// MTU of that device, bytes of IP, no more than 65,535; 0 = do not check.
+    pub mtu: u16,
+    /// Where the endpoint listens (`Nat`), as a number. In [`LocalSlot`](super::LocalSlot) alone: an [`Endpoint`] serves
+    /// all frontends of its service, so a director looks its own one up there. 0 for port 0 (later fragments).
+    pub port: u16,
 }
 
 /// One element of `NEXT_HOPS`: 16 bytes, each half written by one store.
@@ -157,8 +161,10 @@ pub struct Attachment {
     pub ifindex: u32,
     /// 0 not attached, 1 native (driver), 2 generic.
     pub mode: u8,
+    /// The program on the way out: 0 not attached, 1 by a tcx link, 2 by clsact. The XDP program reads this.
+    pub egress: u8,
     /// Zero.
-    pub reserved: [u8; 11],
+    pub reserved: [u8; 10],
 }
 
 const _: () = {

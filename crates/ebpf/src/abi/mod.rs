@@ -18,22 +18,27 @@
 //! INTERFACES slot -> ifindex, MAC, tags
 //! LOCALS     VIP id, protocol, port, endpoint address -> delivery  (open addressing; decap)
 //! DIRECTORS  outer source -> allowed                           (open addressing; decap)
+//! FLOWS      client, endpoint, ports -> frontend              (sets of four; delivery Nat)
+//! VIPS       VIP id -> address                                 (what replies get back)
+//! TARGET_PORTS  ports that endpoints of delivery Nat listen on (one bit each)
 //! ```
 
 mod counters;
 mod endpoint;
+mod flows;
 mod service;
 mod settings;
 mod slots;
 
 pub use counters::*;
 pub use endpoint::*;
+pub use flows::*;
 pub use service::*;
 pub use settings::*;
 pub use slots::*;
 
 /// Version of every layout and of the meaning of every bit in this module and of the hash.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Map names, as pinned under `/sys/fs/bpf/guenon/maps/` (15 characters at most: the kernel's limit).
 pub mod map {
@@ -73,6 +78,16 @@ pub mod map {
     pub const FRAGMENTS: &str = "FRAGMENTS";
     /// [`super::Limiter`], one element: bounds "packet too big" answers. Per CPU.
     pub const LIMITER: &str = "LIMITER";
+    /// [`super::VipSlot`] by VIP id: what replies get back. Mapped.
+    pub const VIPS: &str = "VIPS";
+    /// Bits of [`super::locate_target_port`]. Mapped.
+    pub const TARGET_PORTS: &str = "TARGET_PORTS";
+    /// [`super::FlowSet`]: flows of endpoints of this node with delivery `Nat`; the programs write it. Mapped, to be read.
+    pub const FLOWS: &str = "FLOWS";
+    /// [`super::FragmentSet`]: what the first fragment of a reply was, or of a packet that was translated.
+    pub const NAT_FRAGMENTS: &str = "NAT_FRAGMENTS";
+    /// [`super::InterfaceCounters`] by interface slot: the program on the way out. Per CPU.
+    pub const EGRESS_COUNTERS: &str = "EGRESS_COUNTERS";
     /// Ring buffer of [`super::TunnelTooBig`].
     pub const EVENTS: &str = "EVENTS";
 }

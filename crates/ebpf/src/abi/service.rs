@@ -147,8 +147,11 @@ pub struct Meta {
     pub revision_at: u64,
     /// [`crate::hash::Schedule::fingerprint`] of the hash key in use.
     pub hash_fingerprint: u64,
+    /// Coarse time, for the age of flows: [`super::FLOW_TICK_SECONDS`] each, counted up by the agent. It stands still
+    /// while no agent runs.
+    pub clock: u64,
     /// Zero.
-    pub reserved1: [u64; 4],
+    pub reserved1: [u64; 3],
 }
 
 const _: () = {

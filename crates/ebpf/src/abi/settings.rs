@@ -31,12 +31,16 @@ pub struct Settings {
     pub gue_port: u16,
     /// Bit 0: director, bit 1: decap.
     pub roles: u8,
+    /// 1: checksums of what comes in may be unfinished (a veth, or generic mode).
+    pub partial_checksums: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 4],
     /// "Packet too big" answers a second and CPU.
     pub too_big_rate: u64,
+    /// Sets of `FLOWS` - 1.
+    pub flow_mask: u32,
     /// Zero.
-    pub reserved1: u64,
+    pub reserved1: u32,
 }
 
 /// [`Settings::roles`]: directs VIP traffic.

@@ -80,6 +80,8 @@ pub enum AddressKind {
     Tunnel = 2,
     /// A director that may send to this node (table `DIRECTORS`).
     Director = 3,
+    /// An endpoint of this node with delivery `Nat`: what is sent to it directly is passed, and takes flows back.
+    Endpoint = 4,
     /// Withdrawn: a search goes on past it.
     Withdrawn = 255,
 }
@@ -221,7 +223,29 @@ impl LocalSlot {
     pub const WITHDRAWN: u64 = 2 << 18;
 }
 
+/// One element of `VIPS`, by VIP id: what replies get back. 24 bytes. Written before the VIP is in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VipSlot {
+    /// The VIP; the unspecified IPv6 address (all zero) = the id is free.
+    pub address: Address,
+    /// How often the id has been given to another VIP: flows of an earlier one are told by the low eight bits.
+    pub generation: u64,
+}
+
+/// Ports of one protocol that some endpoint of delivery `Nat` listens on: the first thing that is asked of a packet that
+/// leaves. Bit n % 64 of element `protocol * 1024 + n / 64`.
+pub const TARGET_PORT_WORDS: u32 = 2 * 1024;
+
+/// Element and bit of a port in `TARGET_PORTS`; `port` is the number.
+#[inline(always)]
+#[must_use]
+pub const fn locate_target_port(transport: u8, port: u16) -> (u32, u32) {
+    ((transport as u32 & 1) * 1024 + (port >> 6) as u32, port as u32 & 63)
+}
+
 const _: () = {
+    assert!(size_of::<VipSlot>() == 24);
     assert!(size_of::<AddressSlot>() == 24);
     assert!(size_of::<FrontendSlot>() == 8);
     assert!(size_of::<LocalSlot>() == 48);

@@ -31,6 +31,21 @@ pub struct Attachment {
     pub ifindex: u32,
     /// How.
     pub mode: Mode,
+    /// The program on the way out.
+    pub egress: Egress,
+}
+
+/// How the program on the way out is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Egress {
+    /// It is not.
+    #[default]
+    None,
+    /// By a tcx link (kernel 6.6).
+    Tcx,
+    /// As a filter of the clsact qdisc.
+    Clsact,
 }
 
 /// Every interface that has a slot.
@@ -48,16 +63,17 @@ pub fn attachment_slot(store: &impl Store, interface: &str) -> Option<u32> {
         return None;
     }
     let slot = (0..store.elements(Table::Attachments)).find(|slot| read(store, *slot).is_none())?;
-    write(store, slot, interface, 0, Mode::None);
+    write(store, slot, interface, 0, Mode::None, Egress::None);
     Some(slot)
 }
 
 /// Says how an interface is attached now.
 pub fn set_attachment(store: &impl Store, attachment: &Attachment) {
-    write(store, attachment.slot, &attachment.interface, attachment.ifindex, attachment.mode);
+    let Attachment { slot, interface, ifindex, mode, egress } = attachment;
+    write(store, *slot, interface, *ifindex, *mode, *egress);
 }
 
-fn write(store: &impl Store, slot: u32, interface: &str, ifindex: u32, mode: Mode) {
+fn write(store: &impl Store, slot: u32, interface: &str, ifindex: u32, mode: Mode, egress: Egress) {
     let mut name = [0; 16];
     for (to, from) in name.iter_mut().zip(interface.bytes().take(15)) {
         *to = from;
@@ -67,7 +83,12 @@ fn write(store: &impl Store, slot: u32, interface: &str, ifindex: u32, mode: Mod
         Mode::Native => 1,
         Mode::Generic => 2,
     };
-    let written = abi::Attachment { interface: name, ifindex, mode, reserved: [0; 11] };
+    let egress = match egress {
+        Egress::None => 0,
+        Egress::Tcx => 1,
+        Egress::Clsact => 2,
+    };
+    let written = abi::Attachment { interface: name, ifindex, mode, egress, reserved: [0; 10] };
     let words: [u64; WORDS] = transmute!(written);
     // The word that the name begins in says that the slot is taken: last.
     for (word, value) in words.into_iter().enumerate().rev() {
@@ -83,5 +104,10 @@ fn read(store: &impl Store, slot: u32) -> Option<Attachment> {
         2 => Mode::Generic,
         _ => Mode::None,
     };
-    Some(Attachment { slot, interface: zero_padded(&attachment.interface)?, ifindex: attachment.ifindex, mode })
+    let egress = match attachment.egress {
+        1 => Egress::Tcx,
+        2 => Egress::Clsact,
+        _ => Egress::None,
+    };
+    Some(Attachment { slot, interface: zero_padded(&attachment.interface)?, ifindex: attachment.ifindex, mode, egress })
 }

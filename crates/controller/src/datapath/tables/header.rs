@@ -56,7 +56,8 @@ pub(super) fn encode_delivery(delivery: &LocalDelivery) -> Delivery {
             mode: DeliveryMode::Veth as u8,
             reserved: 0,
             ifindex: *ifindex,
-            mtu: *mtu,
+            mtu: u16::try_from(*mtu).unwrap_or(u16::MAX),
+            port: 0,
         },
         LocalDelivery::None => Delivery::default(),
     }
@@ -91,7 +92,7 @@ fn decode_delivery(delivery: &Delivery) -> Option<LocalDelivery> {
         mode if mode == DeliveryMode::Veth as u8 => Some(LocalDelivery::Veth {
             ifindex: delivery.ifindex,
             mac: (delivery.mac != [0; 6]).then_some(Mac(delivery.mac)),
-            mtu: delivery.mtu,
+            mtu: delivery.mtu.into(),
         }),
         _ => None,
     }

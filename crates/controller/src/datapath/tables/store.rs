@@ -31,13 +31,19 @@ pub enum Table {
     Locals,
     /// Which interface counts where.
     Attachments,
+    /// Addresses of VIPs, by id.
+    Vips,
+    /// Ports that endpoints of delivery `Nat` listen on.
+    TargetPorts,
+    /// Flows of endpoints of delivery `Nat`. The programs write it; the agent reads.
+    Flows,
     /// Version and revision.
     Meta,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Addresses,
         Self::Directors,
         Self::Frontends,
@@ -50,6 +56,9 @@ impl Table {
         Self::Interfaces,
         Self::Locals,
         Self::Attachments,
+        Self::Vips,
+        Self::TargetPorts,
+        Self::Flows,
         Self::Meta,
     ];
 
@@ -69,6 +78,9 @@ impl Table {
             Self::Interfaces => map::INTERFACES,
             Self::Locals => map::LOCALS,
             Self::Attachments => map::ATTACHMENTS,
+            Self::Vips => map::VIPS,
+            Self::TargetPorts => map::TARGET_PORTS,
+            Self::Flows => map::FLOWS,
             Self::Meta => map::META,
         }
     }
@@ -88,6 +100,9 @@ impl Table {
             Self::Interfaces => size_of::<abi::Interface>(),
             Self::Locals => size_of::<abi::LocalSlot>(),
             Self::Attachments => size_of::<abi::Attachment>(),
+            Self::Vips => size_of::<abi::VipSlot>(),
+            Self::TargetPorts => size_of::<u64>(),
+            Self::Flows => size_of::<abi::FlowSet>(),
             Self::Meta => size_of::<abi::Meta>(),
         }
     }
@@ -112,11 +127,20 @@ pub struct Capacities {
     pub row_pages: u32,
     /// Local deliveries: frontends times endpoints on this node (`--max-locals`).
     pub locals: u32,
+    /// Flows of endpoints of this node with delivery `Nat` (`--max-flows`).
+    pub flows: u32,
 }
 
 impl Default for Capacities {
     fn default() -> Self {
-        Self { services: 16_384, frontends: 16_384, endpoints: 262_144, row_pages: 16_384, locals: 16_384 }
+        Self {
+            services: 16_384,
+            frontends: 16_384,
+            endpoints: 262_144,
+            row_pages: 16_384,
+            locals: 16_384,
+            flows: 262_144,
+        }
     }
 }
 
@@ -139,6 +163,10 @@ impl Capacities {
             Table::NextHops | Table::NextHopKeys => MAX_NEXT_HOPS,
             Table::Interfaces | Table::Attachments => abi::MAX_INTERFACES,
             Table::Locals => slots(self.locals),
+            // As many as there may be VIPs, withdrawn ones included.
+            Table::Vips => slots(self.frontends),
+            Table::TargetPorts => abi::TARGET_PORT_WORDS,
+            Table::Flows => (self.flows.max(1).div_ceil(abi::FLOW_WAYS as u32)).next_power_of_two(),
             Table::Meta => 1,
         }
     }

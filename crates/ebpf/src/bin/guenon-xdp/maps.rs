@@ -4,9 +4,9 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use guenon_ebpf::abi::{
-    AddressSlot, Attachment, Descriptor, Endpoint, EndpointPage, FRAGMENT_SETS, FragmentSet, FrontendPage,
+    AddressSlot, Attachment, Descriptor, Endpoint, EndpointPage, FRAGMENT_SETS, FlowSet, FragmentSet, FrontendPage,
     FrontendSlot, Interface, InterfaceCounters, Limiter, LocalSlot, MAX_INTERFACES, Meta, NextHop, NextHopKey, RowPage,
-    ServiceName,
+    ServiceName, TARGET_PORT_WORDS, VipSlot,
 };
 
 macro_rules! mapped {
@@ -28,6 +28,9 @@ mapped! {
     NEXT_HOP_KEYS: NextHopKey = 256;
     ATTACHMENTS: Attachment = MAX_INTERFACES;
     SERVICE_NAMES: ServiceName = 256;
+    VIPS: VipSlot = 1024;
+    TARGET_PORTS: u64 = TARGET_PORT_WORDS;
+    FLOWS: FlowSet = 1024;
     META: Meta = 1;
 }
 
@@ -39,6 +42,10 @@ pub(crate) static FRONTEND_STATS: PerCpuArray<FrontendPage> = PerCpuArray::with_
 pub(crate) static ENDPOINT_STATS: PerCpuArray<EndpointPage> = PerCpuArray::with_max_entries(16, 0);
 #[map]
 pub(crate) static FRAGMENTS: Array<FragmentSet> = Array::with_max_entries(FRAGMENT_SETS, 0);
+#[map]
+pub(crate) static NAT_FRAGMENTS: Array<FragmentSet> = Array::with_max_entries(FRAGMENT_SETS, 0);
+#[map]
+pub(crate) static EGRESS_COUNTERS: PerCpuArray<InterfaceCounters> = PerCpuArray::with_max_entries(MAX_INTERFACES, 0);
 #[map]
 pub(crate) static LIMITER: PerCpuArray<Limiter> = PerCpuArray::with_max_entries(1, 0);
 #[map]

@@ -14,8 +14,10 @@ static SETTINGS: Settings = Settings {
     director_mask: 0,
     gue_port: GUE_PORT,
     roles: 0,
-    reserved: [0; 5],
+    partial_checksums: 0,
+    reserved: [0; 4],
     too_big_rate: 0,
+    flow_mask: 0,
     reserved1: 0,
 };
 
