@@ -5,9 +5,9 @@ pub(crate) mod traffic;
 
 use anyhow::{Result, bail};
 
-use crate::topology::layout::{Host, VIP4, VIP6};
+use crate::topology::layout::{Host, NAT4, VIP4, VIP6};
 use crate::topology::record::Record;
-use crate::topology::{Plan, Topology};
+use crate::topology::{FAMILIES, NAT_FAMILIES, Plan, Topology};
 use crate::{build, paths, progress, setup};
 use setup::packages;
 
@@ -21,12 +21,7 @@ pub(crate) fn run(keep: bool) -> Result<()> {
     let guenon = build::guenon()?;
     let mut topology = up(Plan::new(NAME, &guenon, &paths::root().join("examples/demo")))?;
 
-    let verdict = traffic::send(&topology).and_then(|answers| {
-        let names = Host::ENDPOINTS.map(Host::name);
-        println!("{}", show::answers(&answers, &names));
-        println!("{}", show::counters(&topology)?);
-        traffic::judge(&answers, &names)
-    });
+    let verdict = traffic_of(&topology);
     if keep {
         topology.keep()?;
         println!("{}", what_to_try(&topology));
@@ -35,6 +30,20 @@ pub(crate) fn run(keep: bool) -> Result<()> {
     progress::step("removing everything");
     let removed = topology.remove();
     verdict.and(removed)
+}
+
+/// Both services: endpoints that know of the VIP, and ordinary pods.
+fn traffic_of(topology: &Topology) -> Result<()> {
+    let mut rounds = Vec::new();
+    for (vips, endpoints) in [(FAMILIES, Host::ENDPOINTS), (NAT_FAMILIES, Host::PODS)] {
+        let names = endpoints.map(Host::name);
+        let answers = traffic::send(topology, vips)?;
+        println!("{}", show::answers(&answers, &names));
+        rounds.push((answers, names));
+    }
+    println!("{}", show::counters(topology)?);
+    rounds.iter().try_for_each(|(answers, names)| traffic::judge(answers, names))?;
+    traffic::clients(topology, NAT_FAMILIES)
 }
 
 /// `--clean`: removes whatever any topology has left.
@@ -65,7 +74,7 @@ pub(crate) fn clean_those(wanted: impl Fn(&str) -> bool) -> Result<()> {
 
 /// A topology whose agents are ready.
 pub(crate) fn up(plan: Plan) -> Result<Topology> {
-    progress::step("laying out client - switch - t22, t33, t33-pod in network namespaces");
+    progress::step("laying out client - switch - t22, t33 and their pods in network namespaces");
     let mut topology = Topology::build(plan)?;
     start_agents(&mut topology)?;
     Ok(topology)
@@ -92,6 +101,7 @@ fn what_to_try(topology: &Topology) -> String {
         "It stays up. Things to try:\n  \
          {client} curl http://{VIP4}/\n  \
          {client} curl 'http://[{VIP6}]/'\n  \
+         {client} curl http://{NAT4}/client      # an ordinary pod answers, and sees who asks\n  \
          {client} ping -c 3 {VIP4}\n  \
          {t22} {guenon} status --pin-dir {pins}/t22\n  \
          {t22} {guenon} status drops --pin-dir {pins}/t22\n  \

@@ -1,12 +1,12 @@
 //! Sends real traffic and counts who answered.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use crate::topology::layout::{ECHO, HTTP, Host};
-use crate::topology::{FAMILIES, Topology, client};
+use crate::topology::layout::{ECHO, HTTP, Host, addresses};
+use crate::topology::{Topology, client};
 use crate::{interrupt, progress};
 
 /// Connections, and datagrams, for each family.
@@ -43,10 +43,10 @@ impl Answers {
     }
 }
 
-/// curl over each family, then UDP.
-pub(crate) fn send(topology: &Topology) -> Result<Vec<Answers>> {
+/// curl over each of these VIPs, then UDP.
+pub(crate) fn send(topology: &Topology, vips: [(&str, IpAddr); 2]) -> Result<Vec<Answers>> {
     let mut all = Vec::new();
-    for (family, vip) in FAMILIES {
+    for (family, vip) in vips {
         let url = format!("http://{}/", SocketAddr::new(vip, HTTP));
         progress::step(format_args!("{COUNT} times curl {url}"));
         all.push(Answers::ask(format!("curl {family}"), |_| {
@@ -54,7 +54,7 @@ pub(crate) fn send(topology: &Topology) -> Result<Vec<Answers>> {
             Ok(curl.read()?.trim().to_owned())
         })?);
     }
-    for (family, vip) in FAMILIES {
+    for (family, vip) in vips {
         let server = SocketAddr::new(vip, ECHO);
         progress::step(format_args!("{COUNT} datagrams to {server}"));
         all.push(Answers::ask(format!("UDP {family}"), |number| {
@@ -68,6 +68,19 @@ pub(crate) fn send(topology: &Topology) -> Result<Vec<Answers>> {
         })?);
     }
     Ok(all)
+}
+
+/// Whom the pods take for their client: the client itself.
+pub(crate) fn clients(topology: &Topology, vips: [(&str, IpAddr); 2]) -> Result<()> {
+    for (family, vip) in vips {
+        let reply = client::get(&topology.netns(Host::Client), SocketAddr::new(vip, HTTP), "/client")?;
+        let seen: SocketAddr = reply.text().trim().parse().context("a pod names no client")?;
+        progress::note(&format!("a pod behind {vip} saw its client as {seen}"));
+        if !addresses(Host::Client).any(|address| address == seen.ip()) {
+            bail!("{family}: a pod behind {vip} saw {seen}, which is not the client");
+        }
+    }
+    Ok(())
 }
 
 /// Every question answered, and every endpoint heard.

@@ -1,6 +1,6 @@
 //! Steady traffic in the background that notices every packet that is lost.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -28,8 +28,13 @@ pub(super) struct Load {
 impl Load {
     /// Begins.
     pub(super) fn start(topology: &Topology) -> Self {
+        Self::on(topology, FAMILIES)
+    }
+
+    /// Begins, to these VIPs.
+    pub(super) fn on(topology: &Topology, vips: [(&str, IpAddr); 2]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let threads = FAMILIES
+        let threads = vips
             .iter()
             .map(|&(_, vip)| {
                 let (stop, netns) = (Arc::clone(&stop), topology.netns(Host::Client));

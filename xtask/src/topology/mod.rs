@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::interrupt;
 use crate::shell::{Cmd, cmd};
-use layout::{ECHO, HTTP, Host, METRICS, VIP4, VIP6, Wire};
+use layout::{Host, METRICS, NAT4, NAT6, VIP4, VIP6, Wire};
 use record::Record;
 
 /// What to build.
@@ -108,8 +108,10 @@ impl Topology {
             netns::add(&name)?;
         }
         wiring::lay(&topology)?;
-        for host in Host::ENDPOINTS {
-            topology.serve(host)?;
+        for host in Host::ALL {
+            if let Some(ports) = host.ports() {
+                topology.serve(host, ports)?;
+            }
         }
         topology.check()?;
         Ok(topology)
@@ -118,11 +120,11 @@ impl Topology {
     /// Whether it is sound without Guenon: servers answer at their hosts' own addresses. What fails later is then
     /// not the topology.
     fn check(&self) -> Result<()> {
-        for host in Host::ENDPOINTS {
+        for (host, (http, _)) in Host::ALL.into_iter().filter_map(|host| Some((host, host.ports()?))) {
             for address in layout::addresses(host) {
-                // The switch knows nothing of the pod's network.
+                // The switch knows nothing of this pod's network.
                 let from = if host == Host::Pod { Host::T33 } else { Host::Client };
-                let server = SocketAddr::new(address, HTTP);
+                let server = SocketAddr::new(address, http);
                 let answer = client::patiently(|| client::get(&self.netns(from), server, "/"))?;
                 if answer.text().trim() != host.name() {
                     bail!("{server} should be {}, but says {:?}", host.name(), answer.text());
@@ -206,10 +208,10 @@ impl Topology {
     }
 
     /// Servers that answer with the host's name.
-    fn serve(&mut self, host: Host) -> Result<()> {
+    fn serve(&mut self, host: Host, (http, echo): (u16, u16)) -> Result<()> {
         let own = std::env::current_exe().context("cannot tell where xtask itself is")?;
         let command = cmd(own)
-            .args(["serve", "--name", host.name(), "--http", &HTTP.to_string(), "--echo", &ECHO.to_string()])
+            .args(["serve", "--name", host.name(), "--http", &http.to_string(), "--echo", &echo.to_string()])
             .netns(&self.netns(host));
         self.start(command, &format!("serve-{}", host.name())).map(drop)
     }
@@ -228,3 +230,5 @@ impl Drop for Topology {
 
 /// The VIPs, with a name for each family.
 pub(crate) const FAMILIES: [(&str, std::net::IpAddr); 2] = [("IPv4", VIP4), ("IPv6", VIP6)];
+/// Those in front of ordinary pods.
+pub(crate) const NAT_FAMILIES: [(&str, std::net::IpAddr); 2] = [("IPv4", NAT4), ("IPv6", NAT6)];

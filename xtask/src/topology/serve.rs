@@ -3,13 +3,14 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /` | the name |
+//! | `GET /client` | address and port of the client, as the server sees them |
 //! | `GET /bytes/N` | N bytes, the i-th is i mod 251 |
 //! | `GET /lines` | from then on, the name, a blank and the line for every line that comes |
 //! | `POST /` | the name, and how many bytes came; 400 if one is not what `/bytes/N` would have given |
 //! | a datagram | name, a blank, the datagram; sent from the address that it was sent to |
 
 use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -74,6 +75,10 @@ fn answer(stream: TcpStream, name: &str) -> Result<()> {
     }
     let (status, body) = match (method, path, path.strip_prefix("/bytes/").map(str::parse)) {
         ("GET", "/", _) => ("200 OK", format!("{name}\n").into_bytes()),
+        ("GET", "/client", _) => {
+            let client = stream.peer_addr().context("cannot tell who the client is")?;
+            ("200 OK", format!("{}\n", SocketAddr::new(client.ip().to_canonical(), client.port())).into_bytes())
+        }
         ("GET", _, Some(Ok(count))) => ("200 OK", pattern(count)),
         ("POST", "/", _) => {
             let mut body = vec![0; length];

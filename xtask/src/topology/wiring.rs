@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 
-use super::layout::{Host, VIP4, VIP6, WIRES, Wire, addresses};
+use super::layout::{Host, NAT4, NAT6, VIP4, VIP6, WIRES, Wire, addresses};
 use super::{Cards, Topology, netns, pass};
 use crate::shell::cmd;
 
@@ -46,7 +46,7 @@ pub(super) fn lay_wire(topology: &Topology, wire: &Wire) -> Result<()> {
     // Lesson 12: packets grow by 32 to 72 bytes on their way from t22 to t33.
     let mtu = match wire.host {
         Host::T22 | Host::T33 => topology.plan.underlay_mtu,
-        Host::Client | Host::Switch | Host::Pod => topology.plan.client_mtu,
+        Host::Client | Host::Switch | Host::Pod | Host::PodA | Host::PodB | Host::PodC => topology.plan.client_mtu,
     };
     let mut lines = format!("link set {port} mtu {mtu} up\n");
     for (_, gateway, prefix) in wire.addresses {
@@ -58,7 +58,39 @@ pub(super) fn lay_wire(topology: &Topology, wire: &Wire) -> Result<()> {
     if wire.router == Host::Switch && wire.host != Host::Client {
         switch_port(topology, wire)?;
     }
-    if wire.host == Host::T22 { route_vips(topology) } else { Ok(()) }
+    match wire.host {
+        Host::T22 => {
+            route_vips(topology)?;
+            route_pods(topology, Host::T22)
+        }
+        Host::T33 => route_pods(topology, Host::T33),
+        Host::PodA | Host::PodB | Host::PodC => cni(topology, wire),
+        Host::Client | Host::Switch | Host::Pod => Ok(()),
+    }
+}
+
+/// What a CNI owes to Guenon where pods hang on veths: the node forwards, and who hands a packet to the node's stack finishes its
+/// checksum (lesson 13).
+fn cni(topology: &Topology, wire: &Wire) -> Result<()> {
+    netns::inside(&topology.netns(wire.router), || {
+        for file in ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"] {
+            std::fs::write(file, "1").with_context(|| format!("cannot write 1 to {file}"))?;
+        }
+        Ok(())
+    })
+}
+
+/// The switch sends what is for the pods of a node there: clients can reach pods directly too.
+fn route_pods(topology: &Topology, node: Host) -> Result<()> {
+    let mut routes = String::new();
+    for wire in WIRES.iter().filter(|wire| wire.router == node && Host::PODS.contains(&wire.host)) {
+        for (pod, _, _) in wire.addresses {
+            for via in addresses(node).filter(|via| via.is_ipv4() == pod.is_ipv4()) {
+                routes.push_str(&format!("route replace {pod} via {via}\n"));
+            }
+        }
+    }
+    ip(topology, Host::Switch, &routes)
 }
 
 /// Addresses and default routes of a wire's host; also again, after its device was down.
@@ -93,7 +125,7 @@ fn switch_port(topology: &Topology, wire: &Wire) -> Result<()> {
 /// The switch sends VIPs to the director.
 fn route_vips(topology: &Topology) -> Result<()> {
     let mut routes = String::new();
-    for vip in [VIP4, VIP6] {
+    for vip in [VIP4, VIP6, NAT4, NAT6] {
         for t22 in addresses(Host::T22).filter(|a| a.is_ipv4() == vip.is_ipv4()) {
             routes.push_str(&format!("route replace {vip} via {t22}\n"));
         }
@@ -127,7 +159,7 @@ fn sysctls(topology: &Topology, host: Host) -> Result<()> {
         ]),
         // Lesson 10: who has a VIP on its loopback must not tell the link so.
         Host::Pod => wanted.extend([("ipv4/conf/all/arp_ignore", "1"), ("ipv4/conf/all/arp_announce", "2")]),
-        Host::Client => {}
+        Host::Client | Host::PodA | Host::PodB | Host::PodC => {}
     }
     netns::inside(&topology.netns(host), || {
         for (name, value) in wanted {

@@ -10,7 +10,7 @@ use guenon_crd::{
 
 use tokio::sync::watch;
 
-use crate::datapath::tables::attachments::{self, Attachment, Mode};
+use crate::datapath::tables::attachments::{Attachment, Mode};
 use crate::kube::condition;
 use crate::model::{HashKey, NodeView, Problem, ProblemReason, Role, ServiceName, cut};
 
