@@ -244,7 +244,7 @@ pub(super) fn rights_taken_away(topology: &mut Topology) -> Result<()> {
 /// Waits for this sentence in `guenon status` of every node; agents wait longer and longer before they ask again.
 fn status_says(topology: &Topology, sentence: &str) -> Result<()> {
     for host in Host::NODES {
-        within(Duration::from_secs(120), || {
+        within(Duration::from_secs(300), || {
             let said = status(topology, host)?;
             ensure(said.contains(sentence), || format!("status of {} does not say {sentence:?}:\n{said}", host.name()))
         })?;
@@ -291,7 +291,7 @@ pub(super) fn credentials_change(topology: &mut Topology) -> Result<()> {
         server.write_token(User::Agent(host), token)?;
     }
     // Files are read once a minute, and agents wait half a minute.
-    within(Duration::from_secs(120), || no_problem_is_left(topology))?;
+    within(Duration::from_secs(300), || no_problem_is_left(topology))?;
     load.finish().context("while credentials changed")?;
     let fewer = "{\"spec\":{\"endpoints\":[{\"address\":\"172.17.2.2\"}]}}";
     server.kubectl(&["-n", "demo", "patch", "gvs", "web", "--type=merge", "-p", fewer]).run()?;
