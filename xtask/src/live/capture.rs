@@ -44,14 +44,14 @@ pub(super) fn wire_format(topology: &mut Topology) -> Result<()> {
 }
 
 /// A running tcpdump.
-struct Capture {
+pub(super) struct Capture {
     tcpdump: Child,
     file: PathBuf,
 }
 
 impl Capture {
     /// On a port of the switch. What the switch sends there is seen as it is on the wire, checksums finished.
-    fn start(topology: &mut Topology, port: &str, filter: &str) -> Result<Self> {
+    pub(super) fn start(topology: &mut Topology, port: &str, filter: &str) -> Result<Self> {
         let file = topology.dir().join(format!("{port}.pcap"));
         let label = format!("tcpdump-{port}");
         let command = topology
@@ -68,7 +68,7 @@ impl Capture {
         Ok(Self { tcpdump, file })
     }
 
-    fn stop(mut self) -> Result<PathBuf> {
+    pub(super) fn stop(mut self) -> Result<PathBuf> {
         std::thread::sleep(Duration::from_millis(300)); // what is under way
         kill(Pid::from_raw(self.tcpdump.id().cast_signed()), Signal::SIGTERM).context("cannot end tcpdump")?;
         self.tcpdump.wait().context("cannot wait for tcpdump")?;
@@ -91,7 +91,7 @@ fn tshark(file: &Path, args: &[&str]) -> Result<String> {
 }
 
 /// The frames of a pcap file in this machine's byte order.
-fn frames(file: &Path) -> Result<Vec<Vec<u8>>> {
+pub(super) fn frames(file: &Path) -> Result<Vec<Vec<u8>>> {
     const FILE_HEADER: usize = 24;
     const RECORD_HEADER: usize = 16;
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;

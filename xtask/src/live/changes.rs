@@ -170,7 +170,7 @@ pub(super) fn detach(topology: &mut Topology) -> Result<()> {
 }
 
 /// Replaces a file in one step, as a careful editor does.
-fn replace(file: &Path, text: &str) -> Result<()> {
+pub(super) fn replace(file: &Path, text: &str) -> Result<()> {
     let new = file.with_extension("new");
     std::fs::write(&new, text)
         .and_then(|()| std::fs::rename(&new, file))

@@ -34,6 +34,27 @@ fn restart(topology: &mut Topology, signal: Signal) -> Result<()> {
     let transfers = Transfers::start(topology);
     std::thread::sleep(WHILE);
     let before = counters(topology)?;
+    end_and_start(topology, signal)?;
+    let answered = load.finish()?;
+    transfers.finish()?;
+    let after = counters(topology)?;
+    for (name, count) in &before {
+        let now = after.get(name).copied().unwrap_or(0.0);
+        ensure(now >= *count, || format!("{name} went back from {count} to {now}"))?;
+    }
+    let received = |counters: &BTreeMap<String, f64>| counters.get("t22 received").copied().unwrap_or(0.0);
+    ensure(received(&after) >= answered as f64, || {
+        format!("{answered} datagrams went through t22, which counted {} packets", received(&after))
+    })
+}
+
+/// Both agents are killed, stay away for a while, and come back.
+pub(super) fn kill_and_start(topology: &mut Topology) -> Result<()> {
+    std::thread::sleep(WHILE);
+    end_and_start(topology, Signal::SIGKILL)
+}
+
+fn end_and_start(topology: &mut Topology, signal: Signal) -> Result<()> {
     for host in Host::NODES {
         let mut agent = topology.agent(host)?;
         let pid = Pid::from_raw(agent.id().cast_signed());
@@ -48,17 +69,7 @@ fn restart(topology: &mut Topology, signal: Signal) -> Result<()> {
         topology.wait_ready(host)?;
     }
     std::thread::sleep(WHILE);
-    let answered = load.finish()?;
-    transfers.finish()?;
-    let after = counters(topology)?;
-    for (name, count) in &before {
-        let now = after.get(name).copied().unwrap_or(0.0);
-        ensure(now >= *count, || format!("{name} went back from {count} to {now}"))?;
-    }
-    let received = |counters: &BTreeMap<String, f64>| counters.get("t22 received").copied().unwrap_or(0.0);
-    ensure(received(&after) >= answered as f64, || {
-        format!("{answered} datagrams went through t22, which counted {} packets", received(&after))
-    })
+    Ok(())
 }
 
 /// Every counter of both programs.

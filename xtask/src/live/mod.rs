@@ -9,6 +9,8 @@ mod failures;
 pub(crate) mod ledger;
 mod lessons;
 mod load;
+mod nat;
+mod nat_flows;
 mod traffic;
 
 pub(crate) use traffic::everybody_answers as answers;
@@ -74,6 +76,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     scenario("a bad manifest is reported and disturbs nothing", changes::bad_manifest),
     scenario("an endpoint without a route is named, and the others serve", changes::endpoint_without_a_route),
     scenario("a directory that vanishes leaves what is in force", changes::directory_vanishes),
+    everywhere("ordinary pods answer, and see the client itself", nat::pods_answer),
+    scenario("long transfers with pods over a path of 1400 bytes", nat::long_transfers),
+    everywhere("datagrams in fragments to and from pods", nat::fragments),
+    scenario("agents killed under load lose no packet of pods", nat::killed_under_load),
+    scenario("pods behind masquerading nodes", nat::masqueraded),
+    scenario("a client on the pod's own node is refused as hairpin", nat::hairpin),
+    scenario("what is for a pod that is gone never leaves its node again", nat::pod_removed),
+    scenario("a pod's refusal reaches the client", nat::refused_by_the_pod),
+    scenario("one client port in several roles towards one pod", nat_flows::one_port_in_several_roles),
+    scenario("datagrams of one client port in several roles", nat_flows::datagrams_from_one_port),
+    scenario("a thousand UDP clients of one pod", nat_flows::a_thousand_datagram_clients),
+    scenario("ten thousand connections to one pod", nat_flows::ten_thousand_connections),
     cluster("kubectl refuses bad objects and says why", cluster::bad_objects_are_refused),
     cluster("agents follow the API server", cluster::agents_follow),
     Scenario {

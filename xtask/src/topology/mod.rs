@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod cgroup;
 pub(crate) mod client;
+pub(crate) mod dial;
 pub(crate) mod layout;
 pub(crate) mod metrics;
 pub(crate) mod netns;
