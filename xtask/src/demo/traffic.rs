@@ -75,7 +75,7 @@ pub(crate) fn clients(topology: &Topology, vips: [(&str, IpAddr); 2]) -> Result<
     for (family, vip) in vips {
         let reply = client::get(&topology.netns(Host::Client), SocketAddr::new(vip, HTTP), "/client")?;
         let seen: SocketAddr = reply.text().trim().parse().context("a pod names no client")?;
-        progress::note(&format!("a pod behind {vip} saw its client as {seen}"));
+        progress::note(format_args!("a pod behind {vip} saw its client as {seen}"));
         if !addresses(Host::Client).any(|address| address == seen.ip()) {
             bail!("{family}: a pod behind {vip} saw {seen}, which is not the client");
         }

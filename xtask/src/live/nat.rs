@@ -180,7 +180,7 @@ const CLOSED: u16 = 9;
 
 /// Puts a service with one pod in force.
 pub(super) fn one_pod(topology: &Topology) -> Result<()> {
-    let ports = [
+    const PORTS: [(&str, &str, u16, u16); 6] = [
         ("http", "TCP", HTTP, POD_HTTP),
         ("http2", "TCP", OTHER_HTTP, POD_HTTP),
         ("echo", "UDP", ECHO, POD_ECHO),
@@ -188,11 +188,16 @@ pub(super) fn one_pod(topology: &Topology) -> Result<()> {
         ("closed", "TCP", CLOSED, 8009),
         ("closed-udp", "UDP", CLOSED, 8009),
     ];
-    let each = |line: &dyn Fn(&(&str, &str, u16, u16)) -> String| -> String { ports.iter().map(line).collect() };
-    let frontends =
-        each(&|(name, protocol, port, _)| format!("  - {{name: {name}, protocol: {protocol}, port: {port}}}\n"));
-    let targets =
-        each(&|(name, protocol, _, target)| format!("- {{name: {name}, protocol: {protocol}, port: {target}}}\n"));
+    let frontends: Vec<String> = PORTS
+        .iter()
+        .map(|(name, protocol, port, _)| format!("  - {{name: {name}, protocol: {protocol}, port: {port}}}\n"))
+        .collect();
+    let frontends = frontends.concat();
+    let targets: Vec<String> = PORTS
+        .iter()
+        .map(|(name, protocol, _, target)| format!("- {{name: {name}, protocol: {protocol}, port: {target}}}\n"))
+        .collect();
+    let targets = targets.concat();
     let manifest = format!(
         "apiVersion: guenon.dev/v1alpha1\nkind: VirtualService\nmetadata: {{namespace: demo, name: one}}\n\
          spec:\n  addresses: [{ONE}]\n  ports:\n{frontends}  backendRefs: [{{name: one}}]\n---\n\
