@@ -28,6 +28,8 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "agents are ready with three capabilities, and 100 of 100 are answered", then: answered },
     Scenario { name: "a Deployment scaled down and up", then: scaled },
     Scenario { name: "an endpoint's pod deleted", then: endpoint_deleted },
+    Scenario { name: "a Deployment rolled", then: deployment_rolled },
+    Scenario { name: "a node drained", then: drained },
     Scenario { name: "agents killed under load", then: agents_killed },
     Scenario { name: "agents' pods deleted under load", then: agents_deleted },
     Scenario { name: "the DaemonSet rolled to a new version under load", then: rolled },
@@ -150,6 +152,39 @@ fn endpoint_deleted(cluster: &mut Cluster) -> Result<String> {
         cluster.kubectl(&["delete", "pod", "--selector=app=echo", "--field-selector", &on]).run()?;
         // Another takes its place, maybe before kubectl has seen it go.
         (goes.end, joins.start) = (load.now(), goes.start);
+        cluster.kubectl(&["rollout", "status", "--timeout=120s", "deployment/echo"]).run()?;
+        traffic::in_force(cluster)?;
+        joins.end = load.now();
+        Ok(())
+    })?;
+    report.judge(&[gone(Node::N3, goes), moved(joins.clone()), early(joins)])
+}
+
+/// Every pod goes and another comes, one node after the other.
+fn deployment_rolled(cluster: &mut Cluster) -> Result<String> {
+    let mut times = Range::default();
+    let report = meanwhile(cluster, |cluster, load| {
+        times.start = load.now();
+        cluster.kubectl(&["rollout", "restart", "deployment/echo"]).run()?;
+        cluster.kubectl(&["rollout", "status", "--timeout=180s", "deployment/echo"]).run()?;
+        traffic::in_force(cluster)?;
+        times.end = load.now();
+        Ok(())
+    })?;
+    let [first, second] = Node::ENDPOINTS;
+    report.judge(&[gone(first, times.clone()), gone(second, times.clone()), moved(times.clone()), early(times)])
+}
+
+/// `kubectl drain`, and back.
+fn drained(cluster: &mut Cluster) -> Result<String> {
+    let (mut goes, mut joins) = (Range::default(), Range::default());
+    let report = meanwhile(cluster, |cluster, load| {
+        goes.start = load.now();
+        let drain = ["drain", Node::N3.name(), "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s"];
+        cluster.kubectl(&drain).run()?;
+        traffic::answered_by(cluster, &[Node::N2])?;
+        (goes.end, joins.start) = (load.now(), load.now());
+        cluster.kubectl(&["uncordon", Node::N3.name()]).run()?;
         cluster.kubectl(&["rollout", "status", "--timeout=120s", "deployment/echo"]).run()?;
         traffic::in_force(cluster)?;
         joins.end = load.now();
