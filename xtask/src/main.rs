@@ -101,7 +101,8 @@ enum Chore {
         #[arg(long)]
         accept: bool,
     },
-    /// Measure the data path, a veth, the control plane, and (`bench cluster`) all of it at a real API server: figures, never
+    /// Measure the data path, a veth, the control plane, (`bench cluster`) all of it at a real API server, and (`bench pods`)
+    /// what pods get through a VIP: figures, never
     /// verdicts
     Bench {
         /// Passed on; `cargo xtask bench --help` explains

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: builds the benchmark in release and runs it; its own `--help` says what it measures.
 
 mod cluster;
+mod pods;
 
 use anyhow::{Context, Result};
 
@@ -15,6 +16,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     setup::root("bench")?;
     setup::building()?;
     setup::programs(&[packages::DEMO])?;
+    if args.first().is_some_and(|arg| arg == "pods") {
+        return pods::run();
+    }
     progress::step("building the benchmark in release (the first time takes some minutes)");
     let wants_help = args.iter().any(|arg| matches!(arg.as_str(), "-h" | "--help"));
     if args.iter().any(|arg| arg == "cluster") && !wants_help {

@@ -9,7 +9,7 @@ mod failures;
 pub(crate) mod ledger;
 mod lessons;
 mod load;
-mod nat;
+pub(crate) mod nat;
 mod nat_flows;
 mod traffic;
 

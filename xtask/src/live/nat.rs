@@ -53,7 +53,7 @@ fn all_heard(names: &BTreeSet<String>, what: &str) -> Result<()> {
 
 /// Up and down, where the way to the client takes 1,400 bytes: its router tells the VIP, and the pod hears of it.
 pub(super) fn long_transfers(topology: &mut Topology) -> Result<()> {
-    const LENGTH: usize = 64 << 20;
+    const LENGTH: usize = 1 << 30;
     let switch = topology.netns(Host::Switch);
     for (network, device) in [("198.51.100.0/24", "client"), ("2001:db8:c::/64", "client")] {
         let flag = if network.contains(':') { "-6" } else { "-4" };
@@ -63,12 +63,8 @@ pub(super) fn long_transfers(topology: &mut Topology) -> Result<()> {
     let netns = topology.netns(Host::Client);
     for (family, vip) in NAT_FAMILIES {
         let server = SocketAddr::new(vip, HTTP);
-        for _ in 0..6 {
-            let reply = client::get(&netns, server, &format!("/bytes/{LENGTH}")).context("download")?;
-            ensure(reply.body == pattern(LENGTH), || format!("{family}: a download arrived spoilt"))?;
-            let reply = client::post(&netns, server, "/", &pattern(LENGTH)).context("upload")?;
-            ensure(reply.status == 200, || format!("{family}: an upload arrived spoilt: {}", reply.text()))?;
-        }
+        client::download(&netns, server, LENGTH).context(family)?;
+        client::upload(&netns, server, LENGTH).context(family)?;
     }
     let told = Host::NODES.map(|host| event(topology, host, "icmp_error_forwarded"));
     let told: f64 = told.into_iter().collect::<Result<Vec<_>>>()?.iter().sum();
@@ -171,7 +167,7 @@ pub(super) fn refused_by_the_pod(topology: &mut Topology) -> Result<()> {
 }
 
 /// VIP of a service with the one pod pod-a.
-pub(super) const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 21));
+pub(crate) const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 21));
 /// A second frontend of its HTTP and echo ports.
 pub(super) const OTHER_HTTP: u16 = HTTP + 1;
 pub(super) const OTHER_ECHO: u16 = ECHO + 1;
@@ -179,7 +175,7 @@ pub(super) const OTHER_ECHO: u16 = ECHO + 1;
 const CLOSED: u16 = 9;
 
 /// Puts a service with one pod in force.
-pub(super) fn one_pod(topology: &Topology) -> Result<()> {
+pub(crate) fn one_pod(topology: &Topology) -> Result<()> {
     const PORTS: [(&str, &str, u16, u16); 6] = [
         ("http", "TCP", HTTP, POD_HTTP),
         ("http2", "TCP", OTHER_HTTP, POD_HTTP),

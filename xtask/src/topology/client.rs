@@ -1,13 +1,14 @@
 //! Clients, run from inside a host: HTTP/1.0 by hand and UDP echo. The demo uses curl; these are for tests that need
 //! to hold a connection, and for machines without curl.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::netns;
+use super::serve::{read_pattern, write_pattern};
 use crate::interrupt;
 
 /// How long a client waits for TCP: an emulated guest under load that also starts agents is slow.
@@ -43,6 +44,45 @@ pub(crate) fn try_get(netns: &str, server: SocketAddr, path: &str, limit: Durati
 pub(crate) fn post(netns: &str, server: SocketAddr, path: &str, body: &[u8]) -> Result<Reply> {
     let head = format!("POST {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: {}\r\n\r\n", server.ip(), body.len());
     exchange(netns, server, &[head.as_bytes(), body].concat())
+}
+
+/// A download of so many bytes, whole and in order; gives how long they took.
+pub(crate) fn download(netns: &str, server: SocketAddr, length: usize) -> Result<Duration> {
+    let download = || -> Result<Duration> {
+        let mut stream = connected(server, LIMIT)?;
+        let begin = Instant::now();
+        stream.write_all(format!("GET /bytes/{length} HTTP/1.0\r\n\r\n").as_bytes()).context("cannot ask")?;
+        let mut reader = BufReader::with_capacity(1 << 18, stream);
+        let mut line = String::new();
+        while reader.read_line(&mut line).context("no head")? > 2 {
+            line.clear();
+        }
+        ensure!(read_pattern(reader, length).context("cut short")?, "it arrived spoilt");
+        Ok(begin.elapsed())
+    };
+    netns::inside(netns, download).with_context(|| format!("a download of {length} bytes from {server} by {netns}"))
+}
+
+/// An upload, likewise.
+pub(crate) fn upload(netns: &str, server: SocketAddr, length: usize) -> Result<Duration> {
+    let upload = || -> Result<Duration> {
+        let mut stream = connected(server, LIMIT)?;
+        let begin = Instant::now();
+        stream.write_all(format!("POST / HTTP/1.0\r\nContent-Length: {length}\r\n\r\n").as_bytes())?;
+        write_pattern(&stream, length).context("cannot send")?;
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).context("no reply")?;
+        let reply = parse(&reply).context("what was answered is no HTTP")?;
+        ensure!(reply.status == 200, "it arrived spoilt: {}", reply.text());
+        Ok(begin.elapsed())
+    };
+    netns::inside(netns, upload).with_context(|| format!("an upload of {length} bytes from {netns} to {server}"))
+}
+
+fn connected(server: SocketAddr, limit: Duration) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&server, limit).context("cannot connect")?;
+    stream.set_read_timeout(Some(limit)).and_then(|()| stream.set_write_timeout(Some(limit)))?;
+    Ok(stream)
 }
 
 /// Tries for a while: a server that has just been started may not listen yet.
@@ -83,8 +123,7 @@ fn talk(
     send: impl FnOnce(&mut TcpStream) -> std::io::Result<()> + Send,
 ) -> Result<Reply> {
     let talk = || -> Result<Vec<u8>> {
-        let mut stream = TcpStream::connect_timeout(&server, limit).context("cannot connect")?;
-        stream.set_read_timeout(Some(limit)).and_then(|()| stream.set_write_timeout(Some(limit)))?;
+        let mut stream = connected(server, limit)?;
         send(&mut stream).context("cannot send")?;
         let mut reply = Vec::new();
         stream.read_to_end(&mut reply).context("no reply")?;

@@ -50,6 +50,35 @@ pub(crate) fn pattern(length: usize) -> Vec<u8> {
     (0..251).cycle().take(length).collect()
 }
 
+/// Bytes of the pattern that are written and judged at a time.
+const PORTION: usize = 251 * 1024;
+
+/// Writes so many bytes of the pattern.
+pub(crate) fn write_pattern(mut writer: impl Write, length: usize) -> std::io::Result<()> {
+    let portion = pattern(PORTION.min(length));
+    let mut left = length;
+    while left > 0 {
+        let now = left.min(PORTION);
+        writer.write_all(&portion[..now])?;
+        left -= now;
+    }
+    Ok(())
+}
+
+/// Reads so many bytes, and says whether they are the pattern.
+pub(crate) fn read_pattern(mut reader: impl Read, length: usize) -> std::io::Result<bool> {
+    let portion = pattern(PORTION.min(length));
+    let mut got = vec![0; portion.len()];
+    let (mut left, mut right) = (length, true);
+    while left > 0 {
+        let now = left.min(PORTION);
+        reader.read_exact(&mut got[..now])?;
+        right &= got[..now] == portion[..now];
+        left -= now;
+    }
+    Ok(right)
+}
+
 fn answer(stream: TcpStream, name: &str) -> Result<()> {
     stream.set_read_timeout(Some(LIMIT)).and_then(|()| stream.set_write_timeout(Some(LIMIT)))?;
     let mut reader = BufReader::new(&stream);
@@ -73,24 +102,29 @@ fn answer(stream: TcpStream, name: &str) -> Result<()> {
     if (method, path) == ("GET", "/lines") {
         return lines(reader, &stream, name);
     }
-    let (status, body) = match (method, path, path.strip_prefix("/bytes/").map(str::parse)) {
-        ("GET", "/", _) => ("200 OK", format!("{name}\n").into_bytes()),
-        ("GET", "/client", _) => {
+    if let ("GET", Some(Ok(count))) = (method, path.strip_prefix("/bytes/").map(str::parse)) {
+        head(&stream, "200 OK", count)?;
+        return write_pattern(&stream, count).context("cannot answer");
+    }
+    let (status, body) = match (method, path) {
+        ("GET", "/") => ("200 OK", format!("{name}\n")),
+        ("GET", "/client") => {
             let client = stream.peer_addr().context("cannot tell who the client is")?;
-            ("200 OK", format!("{}\n", SocketAddr::new(client.ip().to_canonical(), client.port())).into_bytes())
+            ("200 OK", format!("{}\n", SocketAddr::new(client.ip().to_canonical(), client.port())))
         }
-        ("GET", _, Some(Ok(count))) => ("200 OK", pattern(count)),
-        ("POST", "/", _) => {
-            let mut body = vec![0; length];
-            reader.read_exact(&mut body).context("a body that is cut short")?;
-            let status = if body == pattern(length) { "200 OK" } else { "400 Bad Request" };
-            (status, format!("{name} {length}\n").into_bytes())
+        ("POST", "/") => {
+            let right = read_pattern(reader, length).context("a body that is cut short")?;
+            (if right { "200 OK" } else { "400 Bad Request" }, format!("{name} {length}\n"))
         }
-        _ => ("404 Not Found", format!("{name} has no {path}\n").into_bytes()),
+        _ => ("404 Not Found", format!("{name} has no {path}\n")),
     };
-    let head = format!("HTTP/1.0 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-    let mut writer = &stream;
-    writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(&body)).context("cannot answer")
+    head(&stream, status, body.len())?;
+    (&stream).write_all(body.as_bytes()).context("cannot answer")
+}
+
+fn head(mut writer: &TcpStream, status: &str, length: usize) -> Result<()> {
+    let head = format!("HTTP/1.0 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    writer.write_all(head.as_bytes()).context("cannot answer")
 }
 
 /// Line by line, until the client has no more.
