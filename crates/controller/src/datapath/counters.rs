@@ -13,7 +13,9 @@ use super::tables::{
     attachments, endpoint_counters, endpoint_shares, frontend_slots, occupancy, read_meta, read_next_hops,
 };
 use crate::model::ServiceName;
-use crate::reading::{AttachedMode, EndpointReading, FrontendReading, InterfaceReading, MapUse, Reading};
+use crate::reading::{
+    AttachedEgress, AttachedMode, EndpointReading, FrontendReading, InterfaceReading, MapUse, Reading,
+};
 
 /// How much of what was counted is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,14 +75,21 @@ pub(super) fn read(maps: &Mapped, bases: &Bases, extent: Extent) -> Result<Readi
 /// Counters of every interface that ever had a slot, by CPU.
 pub(super) fn interfaces(maps: &Mapped, bases: &Bases) -> Result<Vec<InterfaceReading>, DataPathError> {
     let cpus = cpus()?;
-    let map = maps.fd(map::COUNTERS).ok_or_else(|| missing(map::COUNTERS))?;
     let mut interfaces = Vec::new();
     for attachment in attachments::read_attachments(maps) {
-        let counted: Vec<InterfaceCounters> =
-            sys::lookup_per_cpu(map, attachment.slot, cpus).map_err(DataPathError::map("read", map::COUNTERS))?;
-        let shown = (0..).zip(counted).map(|(cpu, counters)| bases.interface(&attachment.interface, cpu, counters));
+        let shown = |map: &'static str, name: &str| -> Result<Vec<InterfaceCounters>, DataPathError> {
+            let fd = maps.fd(map).ok_or_else(|| missing(map))?;
+            let counted = sys::lookup_per_cpu(fd, attachment.slot, cpus).map_err(DataPathError::map("read", map))?;
+            Ok((0..).zip(counted).map(|(cpu, counters)| bases.interface(name, cpu, counters)).collect())
+        };
         interfaces.push(InterfaceReading {
-            cpus: shown.collect(),
+            cpus: shown(map::COUNTERS, &attachment.interface)?,
+            egress_cpus: shown(map::EGRESS_COUNTERS, &egress_name(&attachment.interface))?,
+            egress: match attachment.egress {
+                attachments::Egress::None => AttachedEgress::None,
+                attachments::Egress::Tcx => AttachedEgress::Tcx,
+                attachments::Egress::Clsact => AttachedEgress::Clsact,
+            },
             ifindex: attachment.ifindex,
             mode: match attachment.mode {
                 attachments::Mode::None => AttachedMode::Detached,
@@ -91,6 +100,11 @@ pub(super) fn interfaces(maps: &Mapped, bases: &Bases) -> Result<Vec<InterfaceRe
         });
     }
     Ok(interfaces)
+}
+
+/// Under which name the bases have what leaves an interface. No interface has a slash in its name.
+pub(super) fn egress_name(interface: &str) -> String {
+    format!("egress/{interface}")
 }
 
 /// What frontends' slots have counted, but for those with nothing.

@@ -35,6 +35,16 @@ pub enum AttachMode {
     Generic,
 }
 
+/// Where at an interface's egress to attach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EgressHook {
+    /// By a tcx link where the kernel has them, else by clsact.
+    #[default]
+    Auto,
+    /// By clsact.
+    Clsact,
+}
+
 /// What the data path is told once.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -50,6 +60,8 @@ pub struct Options {
     pub hash: Schedule,
     /// How to attach.
     pub mode: AttachMode,
+    /// How to attach the program on the way out.
+    pub egress: EgressHook,
     /// "Packet too big" answers a second and CPU.
     pub too_big_rate: u64,
     /// What the node does.
@@ -70,6 +82,10 @@ pub struct Kernel {
     /// Interfaces that wait for the first revision on new maps.
     pub(super) waiting: BTreeSet<String>,
     pub(super) records: Records,
+    /// Endpoints of this node are translated, so that the program on the way out is needed.
+    pub(super) egress_wanted: bool,
+    /// Interfaces where it has been put first.
+    pub(super) egress_placed: BTreeSet<String>,
     _lock: Lock,
 }
 
@@ -93,6 +109,8 @@ impl Kernel {
         pins::create_dir(&options.state_dir)?;
         pins::create_dir(&pins.links())?;
         pins::create_dir(&pins.programs())?;
+        pins::create_dir(&pins.egress_links())?;
+        pins::create_dir(&pins.egress_programs())?;
         let (maps, previous) = maps(&pins, &options.capacities)?;
 
         let grace = KernelGrace::start().map_err(DataPathError::map("make the barrier of", "grace periods"))?;
@@ -123,6 +141,8 @@ impl Kernel {
             previous,
             waiting: BTreeSet::new(),
             records,
+            egress_wanted: false,
+            egress_placed: BTreeSet::new(),
             options,
             _lock: lock,
         };
@@ -164,7 +184,16 @@ impl Kernel {
         let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records };
         let result = attacher.attach(interface, settings, self.options.mode);
         self.records.write(&self.options.state_dir)?;
-        result
+        let attachment = result?;
+        if !self.wants_egress(interface) {
+            return Ok(attachment);
+        }
+        // An interface that only sends to tunnels goes on without; who tends the egress is told why.
+        let egress = self.attach_egress(interface).unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            Egress::None
+        });
+        Ok(Attachment { egress, ..attachment })
     }
 
     /// Takes the program off an interface (which need not be there any more). Its counters stay.
@@ -177,12 +206,14 @@ impl Kernel {
         pins::remove_pin(&self.pins.link(interface))?;
         pins::remove_pin(&self.pins.program(interface))?;
         self.records.forget(interface);
+        let egress = self.detach_egress(interface);
         self.records.write(&self.options.state_dir)?;
+        egress?;
         let known = self.attachments();
         if let Some(attachment) = known.into_iter().find(|known| known.interface == interface) {
             attachments::set_attachment(
                 self.tables.store(),
-                &Attachment { ifindex: 0, mode: Mode::None, ..attachment },
+                &Attachment { ifindex: 0, mode: Mode::None, egress: Egress::None, ..attachment },
             );
         }
         Ok(())

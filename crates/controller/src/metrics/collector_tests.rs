@@ -3,7 +3,7 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 
 use super::*;
 use crate::model::{Egress, Frontend, Mac, NextHopKey, NextHopState, Protocol, ServiceName};
-use crate::reading::{AttachedMode, EndpointReading, FrontendReading, InterfaceReading, MapUse};
+use crate::reading::{AttachedEgress, AttachedMode, EndpointReading, FrontendReading, InterfaceReading, MapUse};
 
 fn counters(values: &[(usize, u64)]) -> InterfaceCounters {
     let mut counters = InterfaceCounters([Counter::default(); COUNTERS_PER_INTERFACE]);
@@ -25,6 +25,8 @@ fn reading() -> Reading {
             name: "eth0".into(),
             ifindex: 2,
             mode: AttachedMode::Native,
+            egress: AttachedEgress::None,
+            egress_cpus: Vec::new(),
             cpus: vec![counters(&[(RECEIVED, 7), (PASSED, 7)]), counters(&[(RECEIVED, 5), (drop, 5)])],
         }],
         maps: vec![MapUse { map: "ROWS", used: 1, capacity: 16 }],

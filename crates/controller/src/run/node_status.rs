@@ -10,7 +10,7 @@ use guenon_crd::{
 
 use tokio::sync::watch;
 
-use crate::datapath::tables::attachments::{self, Attachment, Mode};
+use crate::datapath::tables::attachments::{Attachment, Mode};
 use crate::kube::condition;
 use crate::model::{HashKey, NodeView, Problem, ProblemReason, Role, ServiceName, cut};
 
@@ -178,6 +178,7 @@ fn count(number: usize) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datapath::tables::attachments::Egress;
     use crate::fixtures::view;
     use crate::model::Place;
 
@@ -191,7 +192,7 @@ mod tests {
             interface: "eth0".to_owned(),
             ifindex: 2,
             mode: Mode::Native,
-            egress: attachments::Egress::None,
+            egress: Egress::None,
         }];
         let facts = Facts {
             view: &view("n1", &["10.0.0.1/24", "2001:db8::1/64"]).build(),

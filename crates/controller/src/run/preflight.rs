@@ -19,7 +19,7 @@ use super::reconciler::Reconciler;
 use super::report::Reporter;
 use super::too_big;
 use crate::datapath::tables::read_meta;
-use crate::datapath::{Extent, Kernel, Options, Reader, TunnelTooBig};
+use crate::datapath::{EgressHook, Extent, Kernel, Options, Reader, TunnelTooBig};
 use crate::metrics::{DataPathCollector, Detail};
 use crate::model::{HashKey, Role};
 use crate::netlink::{self, Connection, Interest, Monitor, ViewOptions};
@@ -59,6 +59,7 @@ pub(super) fn start(
         gue_port: config.gue_port,
         hash: schedule,
         mode: config.xdp_mode,
+        egress: EgressHook::Auto,
         too_big_rate: TOO_BIG_RATE,
         director: true,
         decap: true,

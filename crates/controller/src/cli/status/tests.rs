@@ -10,7 +10,7 @@ use crate::model::{
     Egress, EndpointState, Frontend, Mac, NextHopKey, NextHopState, Path, Place, Problem, ProblemReason, Protocol,
     ServiceName, ServiceState,
 };
-use crate::reading::{AttachedMode, EndpointReading, FrontendReading, InterfaceReading, MapUse};
+use crate::reading::{AttachedEgress, AttachedMode, EndpointReading, FrontendReading, InterfaceReading, MapUse};
 
 const PLAIN: Style = Style { colour: false };
 
@@ -55,6 +55,8 @@ fn working() -> InForce {
             name: "eth0".into(),
             ifindex: 2,
             mode: AttachedMode::Native,
+            egress: AttachedEgress::None,
+            egress_cpus: Vec::new(),
             cpus: vec![counters(&[(RECEIVED, 1000), (PASSED, 700), (TRANSMITTED, 300)])],
         }],
         maps: vec![MapUse { map: "ROWS", used: 1, capacity: 16 }],
