@@ -23,6 +23,8 @@ pub struct Reading {
     pub interfaces: Vec<InterfaceReading>,
     /// How full the maps are.
     pub maps: Vec<MapUse>,
+    /// How full the table of flows is.
+    pub flows: FlowUse,
     /// Where tunnels leave.
     pub next_hops: Vec<(NextHopKey, NextHopState)>,
     /// Frontends with their counters, where asked for.
@@ -113,6 +115,17 @@ pub struct MapUse {
     /// Elements in use, those that wait for a grace period included.
     pub used: u64,
     /// Elements that it promises to hold.
+    pub capacity: u64,
+}
+
+/// How full the table of flows is (endpoints of delivery `Nat`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct FlowUse {
+    /// Flows that it knows.
+    pub known: u64,
+    /// Those that had a packet in the last minute.
+    pub in_use: u64,
+    /// Flows that it has room for.
     pub capacity: u64,
 }
 

@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use guenon_ebpf::abi::{COUNTERS_PER_PAGE, Counter, FrontendCounters, InterfaceCounters, locate_counter, map};
+use guenon_ebpf::abi::{
+    COUNTERS_PER_PAGE, Counter, FLOW_TICK_SECONDS, FlowEntry, FrontendCounters, InterfaceCounters, locate_counter, map,
+};
 
+use super::atomic::Ordering;
 use super::bases::Bases;
 use super::error::DataPathError;
 use super::maps::Mapped;
 use super::sys;
 use super::tables::{
-    attachments, endpoint_counters, endpoint_shares, frontend_slots, occupancy, read_meta, read_next_hops,
+    Store, Table, attachments, endpoint_counters, endpoint_shares, frontend_slots, occupancy, read_meta, read_next_hops,
 };
 use crate::model::ServiceName;
 use crate::reading::{
-    AttachedEgress, AttachedMode, EndpointReading, FrontendReading, InterfaceReading, MapUse, Reading,
+    AttachedEgress, AttachedMode, EndpointReading, FlowUse, FrontendReading, InterfaceReading, MapUse, Reading,
 };
 
 /// How much of what was counted is read.
@@ -42,6 +45,7 @@ pub(super) fn read(maps: &Mapped, bases: &Bases, extent: Extent) -> Result<Readi
             .into_iter()
             .map(|of| MapUse { map: of.map, used: of.used as u64, capacity: of.capacity as u64 })
             .collect(),
+        flows: flows(maps),
         next_hops: read_next_hops(maps).into_iter().collect(),
         ..Reading::default()
     };
@@ -101,6 +105,26 @@ pub(super) fn interfaces(maps: &Mapped, bases: &Bases) -> Result<Vec<InterfaceRe
     }
     Ok(interfaces)
 }
+
+/// How full the table of flows is. A read of all of it; the programs write meanwhile.
+fn flows(maps: &Mapped) -> FlowUse {
+    let words = maps.words(Table::Flows);
+    let clock = read_meta(maps).clock as u16;
+    let mut flows = FlowUse { capacity: (words.len() / ENTRY_WORDS) as u64, ..FlowUse::default() };
+    for entry in words.chunks_exact(ENTRY_WORDS) {
+        if entry[0].load(Ordering::Relaxed) != 0 {
+            flows.known += 1;
+            // The top of an entry's last word is the tick of its last use.
+            let used = (entry[ENTRY_WORDS - 1].load(Ordering::Relaxed) >> 48) as u16;
+            flows.in_use += u64::from(clock.wrapping_sub(used) <= IN_USE_TICKS);
+        }
+    }
+    flows
+}
+
+const ENTRY_WORDS: usize = size_of::<FlowEntry>() / 8;
+/// A minute.
+const IN_USE_TICKS: u16 = (60 / FLOW_TICK_SECONDS) as u16;
 
 /// Under which name the bases have what leaves an interface. No interface has a slash in its name.
 pub(super) fn egress_name(interface: &str) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use guenon_ebpf::abi::{Counter, FrontendCounters, ROLE_DECAP, ROLE_DIRECTOR, Settings};
+use guenon_ebpf::abi::{Counter, FLOW_TICK_SECONDS, FrontendCounters, Meta, ROLE_DECAP, ROLE_DIRECTOR, Settings};
 use guenon_ebpf::hash::Schedule;
 
 use super::attach::{Attacher, Records};
@@ -18,7 +18,7 @@ use super::pins::{self, Lock, Pins};
 use super::preflight::preflight;
 use super::program::{fingerprint, with_masks};
 use super::tables::attachments::{self, Attachment, Egress, Mode};
-use super::tables::{Capacities, Occupancy, Released, Store, Tables};
+use super::tables::{Capacities, Occupancy, Released, Store, Table, Tables};
 use crate::apply::{DataPath, Operation, Refusal};
 use crate::model::State;
 use crate::reading::Reading;
@@ -86,6 +86,8 @@ pub struct Kernel {
     pub(super) egress_wanted: bool,
     /// Interfaces where it has been put first.
     pub(super) egress_placed: BTreeSet<String>,
+    /// When the clock of flows was last moved on.
+    ticked: Instant,
     _lock: Lock,
 }
 
@@ -143,6 +145,7 @@ impl Kernel {
             records,
             egress_wanted: false,
             egress_placed: BTreeSet::new(),
+            ticked: Instant::now(),
             options,
             _lock: lock,
         };
@@ -256,6 +259,21 @@ impl Kernel {
         self.note_released();
     }
 
+    /// Moves the clock of flows on, as many ticks as have passed, from where it stood when an agent last ran. When to
+    /// call again.
+    pub fn tick(&mut self, now: Instant) -> Instant {
+        const TICK: Duration = Duration::from_secs(FLOW_TICK_SECONDS);
+        let ticks = now.saturating_duration_since(self.ticked).as_secs() / FLOW_TICK_SECONDS;
+        if ticks > 0 {
+            self.ticked += TICK * u32::try_from(ticks).unwrap_or(u32::MAX);
+            move_clock(self.tables.store(), ticks);
+            if let Some(previous) = self.previous.as_ref().filter(|previous| previous.tables) {
+                move_clock(&previous.maps, ticks);
+            }
+        }
+        self.ticked + TICK
+    }
+
     /// What every program is told, but for what the interface decides.
     pub(super) fn settings(&self) -> Settings {
         settings(&self.options, self.tables.store())
@@ -347,6 +365,12 @@ impl Drop for Kernel {
             self.save_bases();
         }
     }
+}
+
+/// Nobody else writes this word.
+fn move_clock(store: &impl Store, ticks: u64) {
+    let word = std::mem::offset_of!(Meta, clock) / 8;
+    store.publish(Table::Meta, word, store.load(Table::Meta, word) + ticks);
 }
 
 /// Identity of the program that an interface shall have.

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::agent::Agent;
 use super::attachments::Attachments;
 use super::config::{Config, SourceChoice};
+use super::egress::EgressSide;
 use super::node_side::NodeSide;
 use super::node_status::NodeReports;
 use super::reconciler::Reconciler;
@@ -91,6 +92,8 @@ pub(super) fn start(
         node_setup: config.node_setup,
         tended: None,
         attachments: Attachments::new(&interfaces),
+        egress: EgressSide::new(),
+        next_tick: Instant::now(),
         reporter,
         name: config.node.clone(),
         roles,
