@@ -23,6 +23,8 @@ pub struct Reading {
     pub interfaces: Vec<InterfaceReading>,
     /// How full the maps are.
     pub maps: Vec<MapUse>,
+    /// How full the table of flows is.
+    pub flows: FlowUse,
     /// Where tunnels leave.
     pub next_hops: Vec<(NextHopKey, NextHopState)>,
     /// Frontends with their counters, where asked for.
@@ -42,6 +44,34 @@ pub struct InterfaceReading {
     pub mode: AttachedMode,
     /// Counters by CPU.
     pub cpus: Vec<InterfaceCounters>,
+    /// How the program on the way out is attached now.
+    pub egress: AttachedEgress,
+    /// Its counters by CPU.
+    pub egress_cpus: Vec<InterfaceCounters>,
+}
+
+/// How the program on the way out is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AttachedEgress {
+    /// It is not: no endpoint of this node is translated, or it could not be.
+    #[default]
+    None,
+    /// By a tcx link.
+    Tcx,
+    /// As a filter of the clsact qdisc.
+    Clsact,
+}
+
+impl AttachedEgress {
+    /// The word in metrics and `status`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
 }
 
 /// How a program is attached.
@@ -85,6 +115,17 @@ pub struct MapUse {
     /// Elements in use, those that wait for a grace period included.
     pub used: u64,
     /// Elements that it promises to hold.
+    pub capacity: u64,
+}
+
+/// How full the table of flows is (endpoints of delivery `Nat`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct FlowUse {
+    /// Flows that it knows.
+    pub known: u64,
+    /// Those that had a packet in the last minute.
+    pub in_use: u64,
+    /// Flows that it has room for.
     pub capacity: u64,
 }
 
@@ -188,13 +229,25 @@ impl InterfaceReading {
     pub fn total(&self) -> Ledger {
         Ledger::sum(&self.cpus)
     }
+
+    /// The sum over CPUs of what leaves.
+    #[must_use]
+    pub fn total_egress(&self) -> Ledger {
+        Ledger::sum(&self.egress_cpus)
+    }
+
+    /// Whether there is anything to say of what leaves.
+    #[must_use]
+    pub fn has_egress(&self) -> bool {
+        self.egress != AttachedEgress::None || self.total_egress() != Ledger::default()
+    }
 }
 
 impl Reading {
-    /// The sum over interfaces and CPUs.
+    /// The sum over interfaces and CPUs, of what comes in and of what leaves: drops and events are of both ways.
     #[must_use]
     pub fn total(&self) -> Ledger {
-        Ledger::sum(self.interfaces.iter().flat_map(|interface| &interface.cpus))
+        Ledger::sum(self.interfaces.iter().flat_map(|interface| interface.cpus.iter().chain(&interface.egress_cpus)))
     }
 }
 

@@ -111,6 +111,14 @@ fn tables() -> Vec<Panel> {
             .query(r#"guenon_next_hops{instance="$instance"}"#, "all")
             .query(r#"guenon_next_hops_unresolved{instance="$instance"}"#, "unresolved"),
         lines(
+            "Flows of translated pods",
+            "short",
+            "Delivery Nat: flows that are known, those with a packet in the last minute, and how many there is room for.",
+        )
+        .query(r#"guenon_flows{instance="$instance"}"#, "known")
+        .query(r#"guenon_flows_in_use{instance="$instance"}"#, "in use")
+        .query(r#"guenon_flows_capacity{instance="$instance"}"#, "room for"),
+        lines(
             "Problems by reason",
             "short",
             "What keeps part of the configuration out of force; `guenon status` names each.",

@@ -9,7 +9,7 @@ use guenon_ebpf::abi::Settings;
 use serde::{Deserialize, Serialize};
 
 use super::error::DataPathError;
-use super::interfaces::{foreign, index_of, mode_on, program_on};
+use super::interfaces::{foreign, index_of, may_be_partial, mode_on, program_on};
 use super::kernel::{AttachMode, Kernel, identity};
 use super::maps::Mapped;
 use super::pins::{self, Pins};
@@ -21,14 +21,26 @@ use crate::netlink;
 /// The file's name in the state directory.
 const FILE: &str = "programs.json";
 
+/// Before the name of an interface, which never has a slash.
+const EGRESS: &str = "egress/";
+
+fn egress_key(interface: &str) -> String {
+    format!("{EGRESS}{interface}")
+}
+
 /// What was loaded: for knowing it again after a restart.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Records(BTreeMap<String, Record>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    program: u32,
-    identity: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Record {
+    pub(super) program: u32,
+    pub(super) identity: u64,
+    /// Preference of the clsact filter that has the program; 0 = another hook has it.
+    pub(super) preference: u16,
+    /// The clsact qdisc of the interface was added for it.
+    pub(super) qdisc: bool,
 }
 
 impl Records {
@@ -53,6 +65,24 @@ impl Records {
     pub(super) fn forget(&mut self, interface: &str) {
         self.0.remove(interface);
     }
+
+    /// What is known of the program on the way out of an interface.
+    pub(super) fn egress(&self, interface: &str) -> Option<Record> {
+        self.0.get(&egress_key(interface)).copied()
+    }
+
+    pub(super) fn put_egress(&mut self, interface: &str, record: Record) {
+        self.0.insert(egress_key(interface), record);
+    }
+
+    pub(super) fn forget_egress(&mut self, interface: &str) {
+        self.0.remove(&egress_key(interface));
+    }
+
+    /// Interfaces whose egress has, or had, the program.
+    pub(super) fn egress_interfaces(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().filter_map(|key| key.strip_prefix(EGRESS))
+    }
 }
 
 /// Attaches programs that use one set of maps.
@@ -72,7 +102,7 @@ impl Attacher<'_> {
         wanted: AttachMode,
     ) -> Result<Attachment, DataPathError> {
         let ifindex = index_of(interface)?;
-        let ours = self.our_link(interface, ifindex)?;
+        let ours = self.our_link(&self.pins.link(interface), interface, ifindex)?;
         if ours.is_none() {
             match program_on(ifindex)? {
                 0 => {}
@@ -83,9 +113,12 @@ impl Attacher<'_> {
             .ok_or_else(|| DataPathError::NoSlot(interface.to_owned()))?;
         settings.ifindex = ifindex;
         settings.slot = slot;
-        let identity = identity(&settings, self.set);
+        let may_be_partial = may_be_partial(ifindex)?;
+        let settings =
+            |mode: Mode| Settings { partial_checksums: u8::from(may_be_partial || mode == Mode::Generic), ..settings };
         let known = attachments::read_attachments(self.set).into_iter().find(|known| known.slot == slot);
-        let mode_now = known.map_or(Mode::None, |known| known.mode);
+        let mode_now = known.as_ref().map_or(Mode::None, |known| known.mode);
+        let egress = known.filter(|known| known.ifindex == ifindex).map_or(Egress::None, |known| known.egress);
 
         if let Some((link, program)) = ours {
             let right_mode = match wanted {
@@ -94,11 +127,12 @@ impl Attacher<'_> {
                 AttachMode::Generic => mode_now != Mode::Native,
             };
             let mode_kept = if mode_now == Mode::None { mode_on(ifindex)? } else { mode_now };
-            let attachment =
-                Attachment { slot, interface: interface.to_owned(), ifindex, mode: mode_kept, egress: Egress::None };
+            let attachment = Attachment { slot, interface: interface.to_owned(), ifindex, mode: mode_kept, egress };
             if right_mode {
-                let right_program = self.records.0.get(interface) == Some(&Record { program, identity });
-                if !right_program {
+                let settings = settings(mode_kept);
+                let identity = identity(&settings, self.set);
+                let right = Record { program, identity, ..Record::default() };
+                if self.records.0.get(interface) != Some(&right) {
                     let loaded = program::load(self.maps, &settings)?;
                     sys::update_link(link.as_fd(), loaded.fd.as_fd()).map_err(self.refused(interface, "the same"))?;
                     self.note(interface, &loaded, identity)?;
@@ -111,32 +145,42 @@ impl Attacher<'_> {
             pins::remove_pin(&self.pins.link(interface))?;
         }
 
-        let loaded = program::load(self.maps, &settings)?;
+        let first = if wanted == AttachMode::Generic { Mode::Generic } else { Mode::Native };
+        let mut loaded = program::load(self.maps, &settings(first))?;
         let (link, mode) = create_link(interface, ifindex, loaded.fd.as_fd(), wanted)?;
+        if settings(mode) != settings(first) {
+            loaded = program::load(self.maps, &settings(mode))?;
+            sys::update_link(link.as_fd(), loaded.fd.as_fd()).map_err(self.refused(interface, "generic"))?;
+        }
+        let identity = identity(&settings(mode), self.set);
         sys::pin(link.as_fd(), &self.pins.link(interface))
             .map_err(DataPathError::file("pin the link at", self.pins.link(interface)))?;
         self.note(interface, &loaded, identity)?;
-        let attachment = Attachment { slot, interface: interface.to_owned(), ifindex, mode, egress: Egress::None };
+        let attachment = Attachment { slot, interface: interface.to_owned(), ifindex, mode, egress };
         attachments::set_attachment(self.set, &attachment);
         tracing::info!(interface, ifindex, mode = ?mode, program = loaded.id, frags = loaded.frags, "attached");
         Ok(attachment)
     }
 
     /// The pinned link and its program's id, if it is still on the interface of this index; one that is not is removed.
-    fn our_link(&self, interface: &str, ifindex: u32) -> Result<Option<(OwnedFd, u32)>, DataPathError> {
-        let path = self.pins.link(interface);
-        let link = match sys::open_pin(&path) {
+    pub(super) fn our_link(
+        &self,
+        path: &Path,
+        interface: &str,
+        ifindex: u32,
+    ) -> Result<Option<(OwnedFd, u32)>, DataPathError> {
+        let link = match sys::open_pin(path) {
             Ok(link) => link,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(DataPathError::file("open the pinned link", path)(error)),
         };
         let (program, on) =
-            sys::link_info(link.as_fd()).map_err(DataPathError::file("inspect the pinned link", &path))?;
+            sys::link_info(link.as_fd()).map_err(DataPathError::file("inspect the pinned link", path))?;
         if on == ifindex {
             return Ok(Some((link, program)));
         }
         tracing::info!(interface, was = on, is = ifindex, "the interface is another one now: attaching anew");
-        pins::remove_pin(&path)?;
+        pins::remove_pin(path)?;
         Ok(None)
     }
 
@@ -144,7 +188,7 @@ impl Attacher<'_> {
         let path = self.pins.program(interface);
         pins::remove_pin(&path)?;
         sys::pin(loaded.fd.as_fd(), &path).map_err(DataPathError::file("pin the program at", &path))?;
-        self.records.0.insert(interface.to_owned(), Record { program: loaded.id, identity });
+        self.records.0.insert(interface.to_owned(), Record { program: loaded.id, identity, ..Record::default() });
         Ok(())
     }
 

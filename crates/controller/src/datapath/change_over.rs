@@ -7,6 +7,7 @@ use guenon_ebpf::abi::{ABI_VERSION, Counter, FrontendCounters, Meta};
 use super::attach::Attacher;
 use super::bases::Bases;
 use super::counters;
+use super::egress::Place;
 use super::error::DataPathError;
 use super::grace_period::wait_once;
 use super::kernel::Kernel;
@@ -30,8 +31,14 @@ impl Kernel {
         let settings = self.settings();
         let interfaces: BTreeSet<String> = self.linked()?.into_iter().chain(self.waiting.iter().cloned()).collect();
         for interface in interfaces {
+            // First what lets replies leave.
+            let wants_egress = self.wants_egress(&interface);
             let (maps, set) = (self.pins.new_maps(), self.tables.store());
             let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records };
+            if wants_egress {
+                let egress = attacher.attach_egress(&interface, settings, self.options.egress, Place::Kept);
+                let _ = egress.inspect_err(|error| tracing::warn!("{error}"));
+            }
             match attacher.attach(&interface, settings, self.options.mode) {
                 Ok(_) | Err(DataPathError::NoInterface(_)) => {}
                 Err(error) => return Err(error),
@@ -53,6 +60,7 @@ impl Kernel {
         if previous.counters {
             for interface in counters::interfaces(&previous.maps, &old)? {
                 self.bases.carry_interface(&interface.name, &interface.cpus);
+                self.bases.carry_interface(&counters::egress_name(&interface.name), &interface.egress_cpus);
             }
         }
         if previous.tables {

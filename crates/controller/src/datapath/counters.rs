@@ -3,17 +3,22 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use guenon_ebpf::abi::{COUNTERS_PER_PAGE, Counter, FrontendCounters, InterfaceCounters, locate_counter, map};
+use guenon_ebpf::abi::{
+    COUNTERS_PER_PAGE, Counter, FLOW_TICK_SECONDS, FlowEntry, FrontendCounters, InterfaceCounters, locate_counter, map,
+};
 
+use super::atomic::Ordering;
 use super::bases::Bases;
 use super::error::DataPathError;
 use super::maps::Mapped;
 use super::sys;
 use super::tables::{
-    attachments, endpoint_counters, endpoint_shares, frontend_slots, occupancy, read_meta, read_next_hops,
+    Store, Table, attachments, endpoint_counters, endpoint_shares, frontend_slots, occupancy, read_meta, read_next_hops,
 };
 use crate::model::ServiceName;
-use crate::reading::{AttachedMode, EndpointReading, FrontendReading, InterfaceReading, MapUse, Reading};
+use crate::reading::{
+    AttachedEgress, AttachedMode, EndpointReading, FlowUse, FrontendReading, InterfaceReading, MapUse, Reading,
+};
 
 /// How much of what was counted is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +45,7 @@ pub(super) fn read(maps: &Mapped, bases: &Bases, extent: Extent) -> Result<Readi
             .into_iter()
             .map(|of| MapUse { map: of.map, used: of.used as u64, capacity: of.capacity as u64 })
             .collect(),
+        flows: flows(maps),
         next_hops: read_next_hops(maps).into_iter().collect(),
         ..Reading::default()
     };
@@ -73,14 +79,21 @@ pub(super) fn read(maps: &Mapped, bases: &Bases, extent: Extent) -> Result<Readi
 /// Counters of every interface that ever had a slot, by CPU.
 pub(super) fn interfaces(maps: &Mapped, bases: &Bases) -> Result<Vec<InterfaceReading>, DataPathError> {
     let cpus = cpus()?;
-    let map = maps.fd(map::COUNTERS).ok_or_else(|| missing(map::COUNTERS))?;
     let mut interfaces = Vec::new();
     for attachment in attachments::read_attachments(maps) {
-        let counted: Vec<InterfaceCounters> =
-            sys::lookup_per_cpu(map, attachment.slot, cpus).map_err(DataPathError::map("read", map::COUNTERS))?;
-        let shown = (0..).zip(counted).map(|(cpu, counters)| bases.interface(&attachment.interface, cpu, counters));
+        let shown = |map: &'static str, name: &str| -> Result<Vec<InterfaceCounters>, DataPathError> {
+            let fd = maps.fd(map).ok_or_else(|| missing(map))?;
+            let counted = sys::lookup_per_cpu(fd, attachment.slot, cpus).map_err(DataPathError::map("read", map))?;
+            Ok((0..).zip(counted).map(|(cpu, counters)| bases.interface(name, cpu, counters)).collect())
+        };
         interfaces.push(InterfaceReading {
-            cpus: shown.collect(),
+            cpus: shown(map::COUNTERS, &attachment.interface)?,
+            egress_cpus: shown(map::EGRESS_COUNTERS, &egress_name(&attachment.interface))?,
+            egress: match attachment.egress {
+                attachments::Egress::None => AttachedEgress::None,
+                attachments::Egress::Tcx => AttachedEgress::Tcx,
+                attachments::Egress::Clsact => AttachedEgress::Clsact,
+            },
             ifindex: attachment.ifindex,
             mode: match attachment.mode {
                 attachments::Mode::None => AttachedMode::Detached,
@@ -91,6 +104,31 @@ pub(super) fn interfaces(maps: &Mapped, bases: &Bases) -> Result<Vec<InterfaceRe
         });
     }
     Ok(interfaces)
+}
+
+/// How full the table of flows is. A read of all of it; the programs write meanwhile.
+fn flows(maps: &Mapped) -> FlowUse {
+    let words = maps.words(Table::Flows);
+    let clock = read_meta(maps).clock as u16;
+    let mut flows = FlowUse { capacity: (words.len() / ENTRY_WORDS) as u64, ..FlowUse::default() };
+    for entry in words.chunks_exact(ENTRY_WORDS) {
+        if entry[0].load(Ordering::Relaxed) != 0 {
+            flows.known += 1;
+            // The top of an entry's last word is the tick of its last use.
+            let used = (entry[ENTRY_WORDS - 1].load(Ordering::Relaxed) >> 48) as u16;
+            flows.in_use += u64::from(clock.wrapping_sub(used) <= IN_USE_TICKS);
+        }
+    }
+    flows
+}
+
+const ENTRY_WORDS: usize = size_of::<FlowEntry>() / 8;
+/// A minute.
+const IN_USE_TICKS: u16 = (60 / FLOW_TICK_SECONDS) as u16;
+
+/// Under which name the bases have what leaves an interface. No interface has a slash in its name.
+pub(super) fn egress_name(interface: &str) -> String {
+    format!("egress/{interface}")
 }
 
 /// What frontends' slots have counted, but for those with nothing.

@@ -95,7 +95,7 @@ pub enum DataPathError {
         expected: u32,
     },
     /// The program was refused.
-    #[error("the kernel did not take the XDP program {program}: {error}")]
+    #[error("the kernel did not take the program {program}: {error}")]
     Load {
         /// Which.
         program: &'static str,
@@ -128,6 +128,18 @@ pub enum DataPathError {
         /// Why not.
         #[source]
         error: io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The interface's egress took no program.
+    #[error("cannot attach to the egress of interface {interface} {how}: {error}{hint}")]
+    AttachEgress {
+        /// The interface.
+        interface: String,
+        /// How.
+        how: &'static str,
+        /// Why not.
+        error: String,
         /// What to do.
         hint: &'static str,
     },

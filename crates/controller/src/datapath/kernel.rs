@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use guenon_ebpf::abi::{Counter, FrontendCounters, ROLE_DECAP, ROLE_DIRECTOR, Settings};
+use guenon_ebpf::abi::{Counter, FLOW_TICK_SECONDS, FrontendCounters, Meta, ROLE_DECAP, ROLE_DIRECTOR, Settings};
 use guenon_ebpf::hash::Schedule;
 
 use super::attach::{Attacher, Records};
@@ -18,7 +18,7 @@ use super::pins::{self, Lock, Pins};
 use super::preflight::preflight;
 use super::program::{fingerprint, with_masks};
 use super::tables::attachments::{self, Attachment, Egress, Mode};
-use super::tables::{Capacities, Occupancy, Released, Store, Tables};
+use super::tables::{Capacities, Occupancy, Released, Store, Table, Tables};
 use crate::apply::{DataPath, Operation, Refusal};
 use crate::model::State;
 use crate::reading::Reading;
@@ -33,6 +33,16 @@ pub enum AttachMode {
     Native,
     /// In the kernel's generic path.
     Generic,
+}
+
+/// Where at an interface's egress to attach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EgressHook {
+    /// By a tcx link where the kernel has them, else by clsact.
+    #[default]
+    Auto,
+    /// By clsact.
+    Clsact,
 }
 
 /// What the data path is told once.
@@ -50,6 +60,8 @@ pub struct Options {
     pub hash: Schedule,
     /// How to attach.
     pub mode: AttachMode,
+    /// How to attach the program on the way out.
+    pub egress: EgressHook,
     /// "Packet too big" answers a second and CPU.
     pub too_big_rate: u64,
     /// What the node does.
@@ -70,6 +82,12 @@ pub struct Kernel {
     /// Interfaces that wait for the first revision on new maps.
     pub(super) waiting: BTreeSet<String>,
     pub(super) records: Records,
+    /// Endpoints of this node are translated, so that the program on the way out is needed.
+    pub(super) egress_wanted: bool,
+    /// Interfaces where it has been put first.
+    pub(super) egress_placed: BTreeSet<String>,
+    /// When the clock of flows was last moved on.
+    ticked: Instant,
     _lock: Lock,
 }
 
@@ -93,6 +111,8 @@ impl Kernel {
         pins::create_dir(&options.state_dir)?;
         pins::create_dir(&pins.links())?;
         pins::create_dir(&pins.programs())?;
+        pins::create_dir(&pins.egress_links())?;
+        pins::create_dir(&pins.egress_programs())?;
         let (maps, previous) = maps(&pins, &options.capacities)?;
 
         let grace = KernelGrace::start().map_err(DataPathError::map("make the barrier of", "grace periods"))?;
@@ -123,6 +143,9 @@ impl Kernel {
             previous,
             waiting: BTreeSet::new(),
             records,
+            egress_wanted: false,
+            egress_placed: BTreeSet::new(),
+            ticked: Instant::now(),
             options,
             _lock: lock,
         };
@@ -164,7 +187,16 @@ impl Kernel {
         let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records };
         let result = attacher.attach(interface, settings, self.options.mode);
         self.records.write(&self.options.state_dir)?;
-        result
+        let attachment = result?;
+        if !self.wants_egress(interface) {
+            return Ok(attachment);
+        }
+        // An interface that only sends to tunnels goes on without; who tends the egress is told why.
+        let egress = self.attach_egress(interface).unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            Egress::None
+        });
+        Ok(Attachment { egress, ..attachment })
     }
 
     /// Takes the program off an interface (which need not be there any more). Its counters stay.
@@ -177,12 +209,14 @@ impl Kernel {
         pins::remove_pin(&self.pins.link(interface))?;
         pins::remove_pin(&self.pins.program(interface))?;
         self.records.forget(interface);
+        let egress = self.detach_egress(interface);
         self.records.write(&self.options.state_dir)?;
+        egress?;
         let known = self.attachments();
         if let Some(attachment) = known.into_iter().find(|known| known.interface == interface) {
             attachments::set_attachment(
                 self.tables.store(),
-                &Attachment { ifindex: 0, mode: Mode::None, ..attachment },
+                &Attachment { ifindex: 0, mode: Mode::None, egress: Egress::None, ..attachment },
             );
         }
         Ok(())
@@ -223,6 +257,21 @@ impl Kernel {
     pub fn settle(&mut self) {
         self.tables.settle();
         self.note_released();
+    }
+
+    /// Moves the clock of flows on, as many ticks as have passed, from where it stood when an agent last ran. When to
+    /// call again.
+    pub fn tick(&mut self, now: Instant) -> Instant {
+        const TICK: Duration = Duration::from_secs(FLOW_TICK_SECONDS);
+        let ticks = now.saturating_duration_since(self.ticked).as_secs() / FLOW_TICK_SECONDS;
+        if ticks > 0 {
+            self.ticked += TICK * u32::try_from(ticks).unwrap_or(u32::MAX);
+            move_clock(self.tables.store(), ticks);
+            if let Some(previous) = self.previous.as_ref().filter(|previous| previous.tables) {
+                move_clock(&previous.maps, ticks);
+            }
+        }
+        self.ticked + TICK
     }
 
     /// What every program is told, but for what the interface decides.
@@ -316,6 +365,12 @@ impl Drop for Kernel {
             self.save_bases();
         }
     }
+}
+
+/// Nobody else writes this word.
+fn move_clock(store: &impl Store, ticks: u64) {
+    let word = std::mem::offset_of!(Meta, clock) / 8;
+    store.publish(Table::Meta, word, store.load(Table::Meta, word) + ticks);
 }
 
 /// Identity of the program that an interface shall have.

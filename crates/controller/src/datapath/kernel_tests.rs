@@ -13,7 +13,7 @@ use guenon_ebpf::hash::{DEFAULT_KEY, Schedule};
 use super::tables::attachments::Mode;
 use super::tables::lookup::{Flow, Found, direct};
 use super::tables::{Capacities, Store, Table};
-use super::{AttachMode, DataPathError, Extent, Kernel, Options, Reader, detach_all, program, sys};
+use super::{AttachMode, DataPathError, EgressHook, Extent, Kernel, Options, Reader, detach_all, program, sys};
 use crate::apply::{DataPath, Operation};
 use crate::model::{
     Egress, EndpointState, Frontend, Mac, NextHopKey, NextHopState, Path as Way, Protocol, ServiceName, ServiceState,
@@ -25,15 +25,15 @@ const SMALL: Capacities =
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Directories of a test's own, and a veth between two namespaces; all of it removed when dropped.
-struct Bed {
-    net: Net,
-    peer: Net,
-    pin_dir: PathBuf,
-    state: tempfile::TempDir,
+pub(super) struct Bed {
+    pub(super) net: Net,
+    pub(super) peer: Net,
+    pub(super) pin_dir: PathBuf,
+    pub(super) state: tempfile::TempDir,
 }
 
 impl Bed {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (net, peer) = (Net::new(), Net::new());
         net.veth(("eth0", "02:00:00:00:00:16"), &peer, ("gw", "02:00:00:00:00:01"));
         net.address("172.17.2.2/24", "eth0");
@@ -43,7 +43,7 @@ impl Bed {
         Self { net, peer, pin_dir, state: tempfile::tempdir().expect("a directory") }
     }
 
-    fn options(&self) -> Options {
+    pub(super) fn options(&self) -> Options {
         Options {
             pin_dir: self.pin_dir.clone(),
             state_dir: self.state.path().to_owned(),
@@ -51,6 +51,7 @@ impl Bed {
             gue_port: 6080,
             hash: Schedule::new(DEFAULT_KEY),
             mode: AttachMode::Auto,
+            egress: EgressHook::Auto,
             too_big_rate: 100,
             director: true,
             decap: true,
@@ -58,16 +59,16 @@ impl Bed {
     }
 
     /// Opens the data path in the test's namespace and does something with it.
-    fn with<T: Send>(&self, work: impl FnOnce(&mut Kernel) -> T + Send) -> T {
+    pub(super) fn with<T: Send>(&self, work: impl FnOnce(&mut Kernel) -> T + Send) -> T {
         self.with_options(self.options(), work)
     }
 
-    fn with_options<T: Send>(&self, options: Options, work: impl FnOnce(&mut Kernel) -> T + Send) -> T {
+    pub(super) fn with_options<T: Send>(&self, options: Options, work: impl FnOnce(&mut Kernel) -> T + Send) -> T {
         self.net.inside(|| work(&mut Kernel::open(options).expect("the data path opens")))
     }
 
     /// Three datagrams from the peer arrive: what is for no VIP passes.
-    fn ping(&self) {
+    pub(super) fn ping(&self) {
         let within = Some(Duration::from_secs(5));
         let receiver = self.net.inside(|| std::net::UdpSocket::bind("172.17.2.2:7").expect("the address is there"));
         receiver.set_read_timeout(within).unwrap();
@@ -90,14 +91,14 @@ impl Bed {
         )
     }
 
-    fn reader(&self) -> Reader {
+    pub(super) fn reader(&self) -> Reader {
         Reader::open(&self.pin_dir, self.state.path()).expect("the pins are readable")
     }
 }
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        if let Err(error) = detach_all(&self.pin_dir, self.state.path()) {
+        if let Err(error) = self.net.inside(|| detach_all(&self.pin_dir, self.state.path())) {
             eprintln!("{error}");
         }
     }
@@ -362,7 +363,7 @@ fn detaching_leaves_nothing_behind() {
         kernel.commit();
     });
     let detached = detach_all(&bed.pin_dir, bed.state.path()).expect("it is detached");
-    assert_eq!((detached.interfaces, detached.maps), (vec!["eth0".to_owned()], 19));
+    assert_eq!((detached.interfaces, detached.maps), (vec!["eth0".to_owned()], 24));
     assert!(!bed.pin_dir.exists());
     assert_eq!(std::fs::read_dir(bed.state.path()).unwrap().count(), 0);
     let on = bed.net.inside(|| super::interfaces::program_on(super::interfaces::index_of("eth0").unwrap()).unwrap());
@@ -439,6 +440,7 @@ fn endless_writer() {
         gue_port: 6080,
         hash: Schedule::new(DEFAULT_KEY),
         mode: AttachMode::Auto,
+        egress: EgressHook::Auto,
         too_big_rate: 100,
         director: true,
         decap: true,

@@ -15,6 +15,9 @@ mod bases;
 mod change_over;
 mod counters;
 mod detach;
+mod egress;
+#[cfg(test)]
+mod egress_tests;
 mod error;
 mod events;
 mod grace_period;
@@ -38,9 +41,10 @@ mod tables_tests;
 
 pub use counters::Extent;
 pub use detach::{Detached, detach_all};
+pub use egress::EgressTrouble;
 pub use error::DataPathError;
 pub use events::{Events, TunnelTooBig};
-pub use kernel::{AttachMode, Kernel, Options};
+pub use kernel::{AttachMode, EgressHook, Kernel, Options};
 pub use maps::Mapped;
 pub use pins::lock_holder;
 pub use reader::Reader;

@@ -44,6 +44,23 @@ impl Pins {
     pub(super) fn program(&self, interface: &str) -> PathBuf {
         self.programs().join(escape(interface))
     }
+    pub(super) fn egress_links(&self) -> PathBuf {
+        self.0.join("egress-links")
+    }
+    pub(super) fn egress_programs(&self) -> PathBuf {
+        self.0.join("egress-programs")
+    }
+    pub(super) fn egress_link(&self, interface: &str) -> PathBuf {
+        self.egress_links().join(escape(interface))
+    }
+    /// A link that is about to take the place of the other.
+    pub(super) fn new_egress_link(&self, interface: &str) -> PathBuf {
+        // An interface's name has 15 characters at most, and never a slash: no other pin can have this name.
+        self.egress_links().join(format!("{}-takes-the-place", escape(interface)))
+    }
+    pub(super) fn egress_program(&self, interface: &str) -> PathBuf {
+        self.egress_programs().join(escape(interface))
+    }
     /// Name of the pins of the pass program at the far end of a veth.
     pub(super) fn far_end(near: &str) -> String {
         format!("far-{near}")

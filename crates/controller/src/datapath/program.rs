@@ -1,9 +1,9 @@
 //! Loading a program: one for each interface, with its settings as constants.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use aya::programs::Xdp;
+use aya::programs::{SchedClassifier, Xdp};
 use aya::util::KernelVersion;
 use aya::{EbpfError, EbpfLoader};
 use guenon_ebpf::abi::Settings;
@@ -17,6 +17,7 @@ use super::tables::{Capacities, Store, Table};
 
 /// Entry points: multi-buffer aware, and for kernels before 5.18.
 const GUENON: [&str; 2] = ["guenon", "guenon_linear"];
+pub(super) const EGRESS: &str = "guenon_egress";
 const PASS: [&str; 2] = ["guenon_pass", "guenon_pass_linear"];
 
 /// Lines of the verifier's that an error has.
@@ -33,12 +34,40 @@ pub(super) struct Loaded {
 
 /// Loads the program on the maps that are pinned in this directory.
 pub(super) fn load(maps: &Path, settings: &Settings) -> Result<Loaded, DataPathError> {
-    let paths: Vec<_> = shapes(&Capacities::default()).into_keys().map(|name| (name, maps.join(name))).collect();
+    let paths = paths(maps);
+    load_with(on(&paths), settings, GUENON)
+}
+
+/// Loads the program on the way out, on the maps that are pinned in this directory.
+pub(super) fn load_egress(maps: &Path, settings: &Settings) -> Result<Loaded, DataPathError> {
+    let refused = |error: &dyn std::error::Error| DataPathError::Load { program: EGRESS, error: told(EGRESS, error) };
+    let paths = paths(maps);
+    let mut loader = on(&paths);
+    loader.override_global("SETTINGS", settings.as_bytes(), true);
+    let mut ebpf = loader.load(OBJECT).map_err(|error: EbpfError| refused(&error))?;
+    let program = ebpf.program_mut(EGRESS);
+    let program = program.ok_or_else(|| DataPathError::Load { program: EGRESS, error: "there is none".into() })?;
+    let program: &mut SchedClassifier =
+        program.try_into().map_err(|error: aya::programs::ProgramError| refused(&error))?;
+    program.load().map_err(|error| refused(&error))?;
+    let fd = program.fd().map_err(|error| refused(&error))?;
+    let fd = sys::duplicate(fd).map_err(DataPathError::map("hold the program", EGRESS))?;
+    let (id, _) = sys::program_info(fd.as_fd()).map_err(DataPathError::map("inspect", EGRESS))?;
+    Ok(Loaded { fd, id, frags: true })
+}
+
+/// Where the maps are pinned, by name.
+fn paths(maps: &Path) -> Vec<(&'static str, PathBuf)> {
+    shapes(&Capacities::default()).into_keys().map(|name| (name, maps.join(name))).collect()
+}
+
+/// A loader that takes the pinned maps.
+fn on<'a>(paths: &'a [(&'static str, PathBuf)]) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
-    for (name, path) in &paths {
+    for (name, path) in paths {
         loader.map_pin_path(name, path.as_path());
     }
-    load_with(loader, settings, GUENON)
+    loader
 }
 
 /// Loads the program that passes everything: for the far end of a veth. It stands on maps of no size of its own.

@@ -14,6 +14,7 @@ const OBJ_PIN: u32 = 6;
 const OBJ_GET: u32 = 7;
 const PROG_GET_FD_BY_ID: u32 = 13;
 const OBJ_GET_INFO_BY_FD: u32 = 15;
+const PROG_QUERY: u32 = 16;
 const MAP_LOOKUP_BATCH: u32 = 24;
 const LINK_CREATE: u32 = 28;
 const LINK_UPDATE: u32 = 29;
@@ -32,6 +33,12 @@ pub(crate) const MMAPABLE: u32 = 1 << 10;
 const READ_ONLY: u32 = 1 << 3;
 /// Attach type `BPF_XDP`.
 const ATTACH_XDP: u32 = 37;
+/// Attach type `BPF_TCX_EGRESS`.
+const ATTACH_TCX_EGRESS: u32 = 47;
+/// `BPF_F_BEFORE`: with nothing named, before all.
+const BEFORE: u32 = 1 << 3;
+/// `BPF_MPROG_MAX`: programs that a hook may have.
+const HOOK_PROGRAMS: usize = 64;
 /// `XDP_FLAGS_SKB_MODE`.
 pub(crate) const XDP_GENERIC: u32 = 1 << 1;
 /// `XDP_FLAGS_DRV_MODE`.
@@ -119,7 +126,7 @@ pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<(u32, String)>
     Ok((info[1], String::from_utf8_lossy(&name).into_owned()))
 }
 
-/// Program id and interface index of an XDP link; 0 = its interface is gone.
+/// Program id and interface index of an XDP or tcx link; 0 = its interface is gone.
 pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     let info: [u32; 8] = info(link)?;
     Ok((info[2], info[4]))
@@ -172,6 +179,28 @@ pub(crate) fn create_xdp_link(program: BorrowedFd<'_>, ifindex: u32, flags: u32)
     let mut attributes = Attributes::new().fd(0, program).word(4, ifindex).word(8, ATTACH_XDP).word(12, flags);
     // SAFETY: no pointers.
     unsafe { bpf_fd(LINK_CREATE, &mut attributes) }
+}
+
+/// Attaches a classifier to the egress of an interface, before all that are there, for as long as the link is held or
+/// pinned. EINVAL: this kernel has no such links (6.6 is the first).
+pub(crate) fn create_tcx_link(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    let mut attributes = Attributes::new().fd(0, program).word(4, ifindex).word(8, ATTACH_TCX_EGRESS).word(12, BEFORE);
+    // SAFETY: no pointers.
+    unsafe { bpf_fd(LINK_CREATE, &mut attributes) }
+}
+
+/// Ids of the programs at the egress of an interface that are attached by tcx, in order. EINVAL as above.
+pub(crate) fn tcx_programs(ifindex: u32) -> io::Result<Vec<u32>> {
+    let mut ids = [0u32; HOOK_PROGRAMS];
+    let mut attributes = Attributes::new()
+        .word(0, ifindex)
+        .word(4, ATTACH_TCX_EGRESS)
+        .pointer(16, ids.as_mut_ptr().cast_const())
+        .word(24, HOOK_PROGRAMS as u32);
+    // SAFETY: the kernel writes no more ids than it was told there is room for.
+    unsafe { bpf(PROG_QUERY, &mut attributes) }?;
+    let count = (attributes.0[6] as usize).min(HOOK_PROGRAMS);
+    Ok(ids[..count].to_vec())
 }
 
 /// Replaces a link's program: one packet sees the old, the next one the new.

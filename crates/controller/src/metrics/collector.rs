@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use guenon_ebpf::abi::{Counter, Event};
+use guenon_ebpf::abi::{Counter, Event, PASSED};
 use guenon_ebpf::reason::DropReason;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, MetricFamily, MetricType};
 
 use super::definition::{self as define, Definition, Detail, Kind};
 use crate::kernel_drops::{self, KernelDrops};
-use crate::reading::{Reading, VERDICTS};
+use crate::reading::{InterfaceReading, Ledger, Reading, VERDICTS};
 
 /// Reads the maps with this much detail.
 pub type ReadMaps = dyn Fn(Detail) -> anyhow::Result<Reading> + Send + Sync;
@@ -134,7 +134,7 @@ fn interfaces(reading: &Reading, kernel_drops: &KernelDrops, families: &mut Vec<
     for interface in &reading.interfaces {
         let name = interface.name.as_str();
         for (cpu, counters) in interface.cpus.iter().enumerate() {
-            let ledger = crate::reading::Ledger::sum([counters]);
+            let ledger = Ledger::sum([counters]);
             let cpu = cpu.to_string();
             received.add(&[name, &cpu], ledger.received());
             for (index, verdict) in VERDICTS {
@@ -147,6 +147,7 @@ fn interfaces(reading: &Reading, kernel_drops: &KernelDrops, families: &mut Vec<
     }
     received.push_to(families);
     verdicts.push_to(families);
+    egress(reading, families);
     let mut drops = Family::new(define::KERNEL_DROPS);
     for interface in &reading.interfaces {
         if let Some((rx, tx)) = kernel_drops.get(&interface.name) {
@@ -155,6 +156,31 @@ fn interfaces(reading: &Reading, kernel_drops: &KernelDrops, families: &mut Vec<
         }
     }
     families.extend([differences.0, info.0, drops.0]);
+}
+
+fn egress(reading: &Reading, families: &mut Vec<MetricFamily>) {
+    let mut verdicts = Pair::new(define::EGRESS_PACKETS, define::EGRESS_BYTES);
+    let mut differences = Family::new(define::EGRESS_LEDGER_DIFFERENCE);
+    let mut info = Family::new(define::EGRESS_INFO);
+    for interface in &reading.interfaces {
+        let name = interface.name.as_str();
+        info.add(&[name, interface.egress.name()], 1.0);
+        if !interface.has_egress() {
+            continue;
+        }
+        for (cpu, counters) in interface.egress_cpus.iter().enumerate() {
+            let ledger = Ledger::sum([counters]);
+            let cpu = cpu.to_string();
+            verdicts.add(&[name, &cpu, "pass"], ledger.at(PASSED));
+            verdicts.add(&[name, &cpu, "drop"], ledger.dropped());
+        }
+        differences.add(&[name], interface.total_egress().difference() as f64);
+    }
+    families.push(info.0);
+    if reading.interfaces.iter().any(InterfaceReading::has_egress) {
+        verdicts.push_to(families);
+        families.push(differences.0);
+    }
 }
 
 fn totals(reading: &Reading, now: f64, families: &mut Vec<MetricFamily>) {
@@ -181,6 +207,9 @@ fn totals(reading: &Reading, now: f64, families: &mut Vec<MetricFamily>) {
         family.add(&[], value);
         families.push(family.0);
     };
+    single(define::FLOWS, reading.flows.known as f64);
+    single(define::FLOWS_IN_USE, reading.flows.in_use as f64);
+    single(define::FLOWS_CAPACITY, reading.flows.capacity as f64);
     single(define::REVISION, reading.revision as f64);
     if reading.revision_at != 0 {
         single(define::REVISION_TIMESTAMP, reading.revision_at as f64);

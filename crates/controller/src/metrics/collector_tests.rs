@@ -3,7 +3,9 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 
 use super::*;
 use crate::model::{Egress, Frontend, Mac, NextHopKey, NextHopState, Protocol, ServiceName};
-use crate::reading::{AttachedMode, EndpointReading, FrontendReading, InterfaceReading, MapUse};
+use crate::reading::{
+    AttachedEgress, AttachedMode, EndpointReading, FlowUse, FrontendReading, InterfaceReading, MapUse,
+};
 
 fn counters(values: &[(usize, u64)]) -> InterfaceCounters {
     let mut counters = InterfaceCounters([Counter::default(); COUNTERS_PER_INTERFACE]);
@@ -25,6 +27,8 @@ fn reading() -> Reading {
             name: "eth0".into(),
             ifindex: 2,
             mode: AttachedMode::Native,
+            egress: AttachedEgress::None,
+            egress_cpus: Vec::new(),
             cpus: vec![counters(&[(RECEIVED, 7), (PASSED, 7)]), counters(&[(RECEIVED, 5), (drop, 5)])],
         }],
         maps: vec![MapUse { map: "ROWS", used: 1, capacity: 16 }],
@@ -65,6 +69,35 @@ fn every_packet_is_exported_under_its_verdict_by_interface_and_cpu() {
             "guenon_revision 3",
             r#"guenon_map_capacity{map="ROWS"} 16"#,
             "guenon_next_hops_unresolved 1",
+        ],
+    );
+}
+
+#[test]
+fn what_leaves_is_exported_where_the_program_on_the_way_out_is() {
+    let mut reading = reading();
+    let absent = scrape(Ok(reading.clone()));
+    assert_has(&absent, &[r#"guenon_egress_info{interface="eth0",hook="none"} 1"#, "guenon_flows_capacity 0"]);
+    assert!(!absent.contains("guenon_egress_packets_total"), "{absent}");
+    let interface = &mut reading.interfaces[0];
+    interface.egress = AttachedEgress::Tcx;
+    let drop = FIRST_DROP + DropReason::FragReply as usize;
+    let translated = Event::ReplyTranslated.index();
+    interface.egress_cpus = vec![counters(&[(RECEIVED, 9), (PASSED, 6), (drop, 2), (translated, 4)])];
+    reading.flows = FlowUse { known: 3, in_use: 2, capacity: 64 };
+    assert_has(
+        &scrape(Ok(reading)),
+        &[
+            r#"guenon_egress_info{interface="eth0",hook="tcx"} 1"#,
+            r#"guenon_egress_packets_total{interface="eth0",cpu="0",verdict="pass"} 6"#,
+            r#"guenon_egress_bytes_total{interface="eth0",cpu="0",verdict="drop"} 200"#,
+            r#"guenon_egress_ledger_difference{interface="eth0"} 1"#,
+            r#"guenon_drops_total{reason="frag_reply"} 2"#,
+            r#"guenon_drops_total{reason="no_backend"} 5"#,
+            r#"guenon_events_total{event="reply_translated"} 4"#,
+            "guenon_flows 3",
+            "guenon_flows_in_use 2",
+            "guenon_flows_capacity 64",
         ],
     );
 }

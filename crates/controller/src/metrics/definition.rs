@@ -90,6 +90,20 @@ metrics! {
         "What happened to packets beside their verdict.";
     LEDGER_DIFFERENCE = "guenon_ledger_difference", Gauge, ["interface"], Node,
         "Packets received less packets with a verdict: 0 at rest, a few while packets are under way. Alert when it grows.";
+    EGRESS_PACKETS = "guenon_egress_packets_total", Counter, ["interface", "cpu", "verdict"], Node,
+        "Packets that the program on the way out saw, by verdict: pass (translated or not), drop. For interfaces that have it.";
+    EGRESS_BYTES = "guenon_egress_bytes_total", Counter, ["interface", "cpu", "verdict"], Node,
+        "Bytes of those packets.";
+    EGRESS_LEDGER_DIFFERENCE = "guenon_egress_ledger_difference", Gauge, ["interface"], Node,
+        "The ledger difference of the program on the way out.";
+    EGRESS_INFO = "guenon_egress_info", Gauge, ["interface", "hook"], Node,
+        "1 for each interface: how the program on the way out is attached (tcx, clsact, or none: nothing here is translated).";
+    FLOWS = "guenon_flows", Gauge, [], Node,
+        "Flows of endpoints that are translated (delivery Nat) of which replies can be translated back.";
+    FLOWS_IN_USE = "guenon_flows_in_use", Gauge, [], Node,
+        "Those among them that had a packet in the last minute: such a flow that gives way to another counts as flow_evicted.";
+    FLOWS_CAPACITY = "guenon_flows_capacity", Gauge, [], Node,
+        "Flows that the table has room for (--max-flows); the least useful of a set of four gives way.";
     KERNEL_DROPS = "guenon_interface_kernel_drops_total", Counter, ["interface", "direction"], Node,
         "Frames that the kernel or the driver dropped on an interface of ours (rx, tx), beside what the program judged.";
     INTERFACE_INFO = "guenon_interface_info", Gauge, ["interface", "mode"], Node,

@@ -24,8 +24,10 @@ pub fn metrics_reference() -> String {
         "\nEach packet is counted once on entry and once under its verdict, so in a moment of rest, for each interface\n\
          and CPU,\n\n\
          \x20   guenon_received_packets_total = sum by (interface, cpu) (guenon_packets_total)\n\
-         \x20   sum(guenon_packets_total{verdict=\"drop\"}) = sum(guenon_drops_total)\n\n\
-         `guenon_ledger_difference` is the difference of the first.\n\n\
+         \x20   sum(guenon_packets_total{verdict=\"drop\"}) + sum(guenon_egress_packets_total{verdict=\"drop\"})\n\
+         \x20     = sum(guenon_drops_total)\n\n\
+         `guenon_ledger_difference` is the difference of the first, `guenon_egress_ledger_difference` that of the program on\n\
+         the way out.\n\n\
          ## Values of `reason` in `guenon_drops_total`\n\nSee [drop-reasons.md](drop-reasons.md).\n\n\
          ## Values of `event` in `guenon_events_total`\n\n",
     );

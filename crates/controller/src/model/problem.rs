@@ -105,6 +105,8 @@ pub enum ProblemReason {
     Node,
     /// The Secret with the hash key is gone, or holds another one.
     HashKey,
+    /// The program on the way out is not attached, or another one stands before it.
+    EgressHook,
 }
 
 impl ProblemReason {
@@ -128,6 +130,7 @@ impl ProblemReason {
         Self::Source,
         Self::Node,
         Self::HashKey,
+        Self::EgressHook,
     ];
 
     /// Its one word in metrics, JSON and conditions.
@@ -152,6 +155,7 @@ impl ProblemReason {
             Self::Source => "Source",
             Self::Node => "Node",
             Self::HashKey => "HashKey",
+            Self::EgressHook => "EgressHook",
         }
     }
 }
@@ -165,6 +169,6 @@ mod tests {
         for (number, reason) in ProblemReason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, number, "{}", reason.name());
         }
-        assert_eq!(ProblemReason::ALL.len(), ProblemReason::HashKey as usize + 1, "the last one is in the list");
+        assert_eq!(ProblemReason::ALL.len(), ProblemReason::EgressHook as usize + 1, "the last one is in the list");
     }
 }

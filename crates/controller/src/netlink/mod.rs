@@ -9,6 +9,7 @@
 mod ask;
 mod compose;
 mod connection;
+pub mod filters;
 mod kernel;
 mod monitor;
 mod namespace;

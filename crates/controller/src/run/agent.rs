@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::attachments::{Action, Attachments};
+use super::egress::EgressSide;
 use super::node_side::NodeSide;
 use super::node_status::{Facts, NodeReports};
 use super::problem_log::SILENCE;
@@ -45,6 +46,9 @@ pub(super) struct Agent {
     /// Near ends of the veths whose far ends have been sorted out.
     pub(super) tended: Option<BTreeSet<String>>,
     pub(super) attachments: Attachments,
+    pub(super) egress: EgressSide,
+    /// When the clock of flows is moved on.
+    pub(super) next_tick: Instant,
     pub(super) reporter: Reporter,
     /// The node's name.
     pub(super) name: String,
@@ -84,11 +88,14 @@ impl Agent {
         if self.reconciler.is_complete() {
             let needs = self.reconciler.needs();
             let setup = self.node.prepare(&needs, &view, now);
+            // Before endpoints are put in force whose replies it lets leave.
+            self.tend_egress(needs.egress, now);
             let applied = self.reconciler.apply(now);
             self.node.settle(setup);
             self.release_far_ends(&needs.far_ends);
             // Some attachments wait for the first revision.
             self.attach(&view, now);
+            self.tend_egress(needs.egress, now);
             self.reporter.applied(&applied, since);
         } else {
             self.node.wait(now);
@@ -100,11 +107,13 @@ impl Agent {
     pub(super) fn report(&mut self) {
         self.reporter.turned(self.monitor.counters());
         let (reconciler, attachments, node) = (&self.reconciler, &self.attachments, &self.node);
+        let egress = &self.egress;
         let (started, was_ready) = (self.started, &mut self.was_ready);
         let reported = self.reporter.report(|| {
             let mut problems = reconciler.problems();
             problems.extend(attachments.problems());
             problems.extend(node.problems().iter().cloned());
+            problems.extend(egress.problems().iter().cloned());
             let mut waiting_for = Vec::new();
             // What an earlier agent left is as good as ever while nobody can be asked for more.
             let source_fails = problems.iter().any(|problem| problem.reason == ProblemReason::Source);
@@ -180,13 +189,27 @@ impl Agent {
     pub(super) fn next(&self) -> Instant {
         let told = self.told.as_ref().and_then(NodeReports::next);
         let others = [self.reconciler.due(), self.attachments.next(), self.reporter.next(), told];
-        others.into_iter().flatten().fold(self.node.next(), Instant::min)
+        let own = self.node.next().min(self.egress.next()).min(self.next_tick);
+        others.into_iter().flatten().fold(own, Instant::min)
     }
 
     /// Whether that is a round, and not just a report.
     pub(super) fn round_is_due(&self, now: Instant) -> bool {
-        let due = [self.reconciler.due(), self.attachments.next(), Some(self.node.next())];
+        let due = [self.reconciler.due(), self.attachments.next(), Some(self.node.next()), Some(self.egress.next())];
         due.into_iter().flatten().any(|due| due <= now)
+    }
+
+    /// Moves the clock of flows on.
+    pub(super) fn tick(&mut self) {
+        self.next_tick = self.reconciler.data_path_mut().tick(Instant::now());
+    }
+
+    /// Sees to the program on the way out.
+    fn tend_egress(&mut self, wanted: bool, now: Instant) {
+        let data_path = self.reconciler.data_path_mut();
+        if self.egress.tend(wanted, now, || data_path.tend_egress(wanted)) {
+            self.reporter.touch();
+        }
     }
 
     fn look(&mut self) -> Arc<NodeView> {
@@ -270,6 +293,7 @@ impl Agent {
                     Err(error) => self.attachments.refused(&interface, ifindex, error.to_string(), now),
                 },
             }
+            self.egress.touch();
             self.reporter.touch();
         }
     }

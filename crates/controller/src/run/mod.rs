@@ -5,6 +5,7 @@ mod attachments;
 mod cluster;
 mod config;
 mod detach;
+mod egress;
 mod hash_key;
 mod node_side;
 mod node_status;
@@ -268,6 +269,7 @@ async fn turn(
         if since.is_some() || agent.round_is_due(now) {
             agent.round(since.unwrap_or(now));
         }
+        agent.tick();
         agent.report();
     }
 }

@@ -178,6 +178,7 @@ fn count(number: usize) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datapath::tables::attachments::Egress;
     use crate::fixtures::view;
     use crate::model::Place;
 
@@ -191,7 +192,7 @@ mod tests {
             interface: "eth0".to_owned(),
             ifindex: 2,
             mode: Mode::Native,
-            egress: attachments::Egress::None,
+            egress: Egress::None,
         }];
         let facts = Facts {
             view: &view("n1", &["10.0.0.1/24", "2001:db8::1/64"]).build(),

@@ -13,13 +13,14 @@ use tokio::sync::mpsc;
 use super::agent::Agent;
 use super::attachments::Attachments;
 use super::config::{Config, SourceChoice};
+use super::egress::EgressSide;
 use super::node_side::NodeSide;
 use super::node_status::NodeReports;
 use super::reconciler::Reconciler;
 use super::report::Reporter;
 use super::too_big;
 use crate::datapath::tables::read_meta;
-use crate::datapath::{Extent, Kernel, Options, Reader, TunnelTooBig};
+use crate::datapath::{EgressHook, Extent, Kernel, Options, Reader, TunnelTooBig};
 use crate::metrics::{DataPathCollector, Detail};
 use crate::model::{HashKey, Role};
 use crate::netlink::{self, Connection, Interest, Monitor, ViewOptions};
@@ -59,6 +60,7 @@ pub(super) fn start(
         gue_port: config.gue_port,
         hash: schedule,
         mode: config.xdp_mode,
+        egress: EgressHook::Auto,
         too_big_rate: TOO_BIG_RATE,
         director: true,
         decap: true,
@@ -90,6 +92,8 @@ pub(super) fn start(
         node_setup: config.node_setup,
         tended: None,
         attachments: Attachments::new(&interfaces),
+        egress: EgressSide::new(),
+        next_tick: Instant::now(),
         reporter,
         name: config.node.clone(),
         roles,

@@ -129,7 +129,8 @@ const fn side(reason: ProblemReason) -> Option<&'static str> {
         | ProblemReason::Interface
         | ProblemReason::Source
         | ProblemReason::Node
-        | ProblemReason::HashKey => None,
+        | ProblemReason::HashKey
+        | ProblemReason::EgressHook => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Is it working, and if not, why and what to do? Pure: one moment in, findings out.
 
+use guenon_ebpf::abi::Event;
 use guenon_ebpf::hash::{DEFAULT_KEY, Schedule};
 use serde::Serialize;
 
@@ -40,6 +41,7 @@ pub(super) fn of(in_force: &InForce) -> Vec<Finding> {
     services(in_force, &mut findings);
     neighbours(in_force, &mut findings);
     maps(in_force, &mut findings);
+    flows(in_force, &mut findings);
     if in_force.reading.hash_fingerprint == Schedule::new(DEFAULT_KEY).fingerprint() {
         findings.push(Finding {
             severity: Severity::Note,
@@ -180,6 +182,23 @@ fn neighbours(in_force: &InForce, findings: &mut Vec<Finding>) {
                 if silent.len() == 1 { "1 next hop does".to_owned() } else { format!("{} next hops do", silent.len()) },
                 names(&silent)),
             cure: "See `ip neigh`: is it up, on that link, and does it answer ARP or neighbour discovery? The agent keeps asking.".into(),
+        });
+    }
+}
+
+/// Flows that were in use and had to go: a reply of such a flow leaves with the endpoint's address, and its connection ends.
+fn flows(in_force: &InForce, findings: &mut Vec<Finding>) {
+    let evicted = in_force.reading.total().event(Event::FlowEvicted);
+    if evicted > 0 {
+        findings.push(Finding {
+            // Counted since the maps were made: a note, since it may be long ago.
+            severity: Severity::Note,
+            what: format!(
+                "{} flows in use have given way to new ones: the table of flows has room for {}.",
+                format::grouped(evicted),
+                format::grouped(in_force.reading.flows.capacity)
+            ),
+            cure: "If it grows, restart the agent with a higher --max-flows (32 bytes each), and look for who opens so many.".into(),
         });
     }
 }

@@ -1,9 +1,9 @@
-use guenon_ebpf::abi::{PASSED, REDIRECTED, TRANSMITTED};
+use guenon_ebpf::abi::{Event, PASSED, REDIRECTED, TRANSMITTED};
 use serde::Serialize;
 
 use super::InForce;
 use super::format::{self, Style, Tone, number, plain, rate};
-use crate::reading::AttachedMode;
+use crate::reading::{AttachedEgress, AttachedMode};
 
 /// An interface and what became of its packets.
 #[derive(Debug, Serialize)]
@@ -23,6 +23,14 @@ pub(super) struct Interface {
     pub(super) kernel_rx_dropped: u64,
     /// Frames that kernel or driver dropped on sending: sent or redirected by the program, and lost.
     pub(super) kernel_tx_dropped: u64,
+    /// The program on the way out: `tcx`, `clsact`, `none`.
+    pub(super) egress: &'static str,
+    /// Packets that it saw.
+    pub(super) egress_seen: u64,
+    pub(super) egress_translated: u64,
+    pub(super) egress_dropped: u64,
+    /// Seen less judged, by that program: 0 at rest.
+    pub(super) egress_ledger_difference: i64,
     /// Packets received a second since the last reading (`--watch`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) received_per_second: Option<f64>,
@@ -31,6 +39,7 @@ pub(super) struct Interface {
 pub(super) fn list(in_force: &InForce) -> Vec<Interface> {
     let list = in_force.reading.interfaces.iter().map(|interface| {
         let total = interface.total();
+        let egress = interface.total_egress();
         let received = total.received().packets;
         let before = in_force.before.as_ref().and_then(|(elapsed, reading)| {
             let before = reading.interfaces.iter().find(|before| before.name == interface.name)?;
@@ -50,6 +59,11 @@ pub(super) fn list(in_force: &InForce) -> Vec<Interface> {
             redirected: total.at(REDIRECTED).packets,
             dropped: total.dropped().packets,
             ledger_difference: total.difference(),
+            egress: interface.egress.name(),
+            egress_seen: egress.received().packets,
+            egress_translated: egress.event(Event::ReplyTranslated),
+            egress_dropped: egress.dropped().packets,
+            egress_ledger_difference: egress.difference(),
             received_per_second: before
                 .map(|(elapsed, before)| received.saturating_sub(before) as f64 / elapsed.as_secs_f64()),
         }
@@ -58,7 +72,10 @@ pub(super) fn list(in_force: &InForce) -> Vec<Interface> {
 }
 
 pub(super) fn table(list: &[Interface], style: Style) -> String {
-    let headings = [
+    let watched = list.iter().any(|interface| interface.received_per_second.is_some());
+    // A node that translates nothing is not asked to read of it.
+    let has_egress = list.iter().any(|interface| interface.egress != AttachedEgress::None.name());
+    let mut headings = vec![
         "INTERFACE",
         "INDEX",
         "XDP",
@@ -70,9 +87,14 @@ pub(super) fn table(list: &[Interface], style: Style) -> String {
         "UNACCOUNTED",
         "KERNEL RX DROPS",
         "KERNEL TX DROPS",
-        "RECEIVED/S",
     ];
-    let watched = list.iter().any(|interface| interface.received_per_second.is_some());
+    if has_egress {
+        headings.extend(["EGRESS", "SEEN", "TRANSLATED", "EGRESS DROPPED", "EGRESS UNACCOUNTED"]);
+    }
+    if watched {
+        headings.push("RECEIVED/S");
+    }
+    let signed = |value: i64| plain(value.to_string()).set_alignment(comfy_table::CellAlignment::Right);
     let rows = list.iter().map(|interface| {
         let tone = if interface.mode == AttachedMode::Detached.name() { Tone::Bad } else { Tone::Plain };
         let mut row = vec![
@@ -84,14 +106,23 @@ pub(super) fn table(list: &[Interface], style: Style) -> String {
             number(interface.transmitted),
             number(interface.redirected),
             number(interface.dropped),
-            plain(interface.ledger_difference.to_string()).set_alignment(comfy_table::CellAlignment::Right),
+            signed(interface.ledger_difference),
             number(interface.kernel_rx_dropped),
             number(interface.kernel_tx_dropped),
         ];
+        if has_egress {
+            row.extend([
+                plain(interface.egress),
+                number(interface.egress_seen),
+                number(interface.egress_translated),
+                number(interface.egress_dropped),
+                signed(interface.egress_ledger_difference),
+            ]);
+        }
         if watched {
             row.push(rate(interface.received_per_second));
         }
         row
     });
-    format::table(&headings[..if watched { 12 } else { 11 }], rows, style)
+    format::table(&headings, rows, style)
 }

@@ -8,6 +8,7 @@ use super::findings::{self, Finding, Severity};
 use super::format::{Style, Tone, count, duration, grouped};
 use super::{InForce, drops, interfaces};
 use crate::agent_report::AgentReport;
+use crate::reading::FlowUse;
 
 /// The overview, for scripts.
 #[derive(Debug, Serialize)]
@@ -23,6 +24,8 @@ pub(super) struct Overview<'a> {
     findings: Vec<Finding>,
     interfaces: Vec<interfaces::Interface>,
     services: Counts,
+    /// Flows of endpoints that are translated.
+    flows: FlowUse,
     /// Addresses of this node that accept tunnels.
     tunnels: Vec<IpAddr>,
     /// Addresses that may send there.
@@ -51,6 +54,7 @@ impl<'a> Overview<'a> {
             findings: findings::of(in_force),
             interfaces: interfaces::list(in_force),
             services: Counts::of(in_force),
+            flows: in_force.reading.flows,
             tunnels: in_force.state.tunnels.iter().copied().collect(),
             directors: in_force.state.directors.iter().copied().collect(),
             drops: drops::list(in_force),
@@ -103,6 +107,17 @@ pub(super) fn text(in_force: &InForce, style: Style) -> String {
             "tunnels are accepted at {} from {}",
             tunnels.join(", "),
             count(in_force.state.directors.len(), "director")
+        );
+    }
+
+    let FlowUse { known, in_use, capacity } = overview.flows;
+    if known > 0 {
+        let _ = writeln!(
+            text,
+            "{} of translated endpoints are known, {} had a packet in the last minute; there is room for {}",
+            count(usize::try_from(known).unwrap_or(usize::MAX), "flow"),
+            grouped(in_use),
+            grouped(capacity)
         );
     }
 

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use guenon_ebpf::abi::{Counter, FIRST_DROP, FrontendCounters, InterfaceCounters, PASSED, RECEIVED, Row, TRANSMITTED};
+use guenon_ebpf::abi::{
+    Counter, Event, FIRST_DROP, FrontendCounters, InterfaceCounters, PASSED, RECEIVED, Row, TRANSMITTED,
+};
 use guenon_ebpf::hash::{DEFAULT_KEY, Schedule};
 use guenon_ebpf::reason::DropReason;
 
@@ -10,7 +12,9 @@ use crate::model::{
     Egress, EndpointState, Frontend, Mac, NextHopKey, NextHopState, Path, Place, Problem, ProblemReason, Protocol,
     ServiceName, ServiceState,
 };
-use crate::reading::{AttachedMode, EndpointReading, FrontendReading, InterfaceReading, MapUse};
+use crate::reading::{
+    AttachedEgress, AttachedMode, EndpointReading, FlowUse, FrontendReading, InterfaceReading, MapUse,
+};
 
 const PLAIN: Style = Style { colour: false };
 
@@ -55,9 +59,12 @@ fn working() -> InForce {
             name: "eth0".into(),
             ifindex: 2,
             mode: AttachedMode::Native,
+            egress: AttachedEgress::None,
+            egress_cpus: Vec::new(),
             cpus: vec![counters(&[(RECEIVED, 1000), (PASSED, 700), (TRANSMITTED, 300)])],
         }],
         maps: vec![MapUse { map: "ROWS", used: 1, capacity: 16 }],
+        flows: FlowUse::default(),
         next_hops: Vec::new(),
         frontends: vec![FrontendReading {
             service: name.clone(),
@@ -235,5 +242,32 @@ fn numbers_and_times_read_well() {
     assert_eq!(
         [5, 65, 3_700, 90_000].map(format::duration),
         ["5 s", "1 min 5 s", "1 h 1 min", "1 d 1 h"].map(str::to_owned)
+    );
+}
+
+#[test]
+fn what_leaves_is_shown_where_replies_are_translated() {
+    let mut in_force = working();
+    let text = interfaces::table(&interfaces::list(&in_force), PLAIN);
+    assert!(!text.contains("TRANSLATED"), "{text}");
+    let interface = &mut in_force.reading.interfaces[0];
+    interface.egress = AttachedEgress::Clsact;
+    let (translated, drop) = (Event::ReplyTranslated.index(), FIRST_DROP + DropReason::FragReply as usize);
+    interface.egress_cpus = vec![counters(&[(RECEIVED, 90), (PASSED, 88), (translated, 40), (drop, 2)])];
+    in_force.reading.flows = FlowUse { known: 12, in_use: 3, capacity: 64 };
+    let list = interfaces::list(&in_force);
+    assert_eq!((list[0].egress, list[0].egress_seen, list[0].egress_translated), ("clsact", 90, 40));
+    assert_eq!((list[0].egress_dropped, list[0].egress_ledger_difference), (2, 0));
+    assert!(interfaces::table(&list, PLAIN).contains("clsact"));
+    let drops = drops::list(&in_force);
+    assert_eq!((drops[0].reason, drops[0].packets), ("frag_reply", 2));
+    let text = overview::text(&in_force, PLAIN);
+    assert!(text.contains("12 flows of translated endpoints are known, 3 had a packet in the last minute"), "{text}");
+    assert!(findings::of(&in_force).is_empty());
+    in_force.reading.interfaces[0].cpus[0].0[Event::FlowEvicted.index()].packets = 5;
+    assert!(
+        findings::of(&in_force)[0].what.starts_with("5 flows in use have given way"),
+        "{:?}",
+        findings::of(&in_force)
     );
 }

@@ -40,6 +40,7 @@ mod decap;
 mod deliver;
 mod director;
 mod echo;
+mod egress;
 mod encapsulate;
 mod extensions;
 mod fragments;

@@ -1,0 +1,276 @@
+//! The program on the way out in a real kernel: attached, adopted, replaced, taken off. Needs root.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::Command;
+
+use guenon_ebpf::abi::{RECEIVED, Settings};
+
+use super::kernel_tests::Bed;
+use super::tables::attachments::{Attachment, Egress};
+use super::{EgressHook, Extent, Kernel, Options, detach_all, program, sys};
+use crate::netlink::{Connection, filters};
+
+impl Bed {
+    /// What `tc` says of filters and qdiscs of eth0.
+    fn tc(&self) -> String {
+        let said = |arguments: &[&str]| {
+            let output = Command::new("tc").args(["-n", &self.net.name]).args(arguments).output().expect("tc");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        said(&["qdisc", "show", "dev", "eth0"]) + &said(&["filter", "show", "dev", "eth0", "egress"])
+    }
+
+    /// Ids of the tcx programs at eth0's egress.
+    fn tcx(&self) -> Vec<u32> {
+        self.net.inside(|| sys::tcx_programs(index()).expect("the kernel has tcx"))
+    }
+
+    fn filters(&self) -> Vec<filters::Filter> {
+        self.net.inside(|| filters::egress_filters(&mut Connection::open().unwrap(), index()).unwrap())
+    }
+
+    /// A program of somebody else's.
+    fn other(&self) -> OwnedFd {
+        let settings = Settings { slot: 63, ..Settings::default() };
+        program::load_egress(&self.pin_dir.join("maps"), &settings).expect("it is loaded").fd
+    }
+
+    fn put_other_filter(&self, preference: u16) {
+        let other = self.other();
+        let put = || {
+            filters::put_egress_filter(&mut Connection::open().unwrap(), index(), preference, "other", other.as_fd())
+        };
+        self.net.inside(|| put().expect("it is put there"));
+    }
+
+    fn clsact(&self) -> Options {
+        Options { egress: EgressHook::Clsact, ..self.options() }
+    }
+}
+
+/// eth0's, in this thread's namespace.
+fn index() -> u32 {
+    super::interfaces::index_of("eth0").expect("it is there")
+}
+
+/// Attaches both programs to eth0, without trouble.
+fn attach(kernel: &mut Kernel) -> Attachment {
+    kernel.attach("eth0").expect("the XDP program is attached");
+    assert_eq!(kernel.tend_egress(true), []);
+    kernel.attachments().remove(0)
+}
+
+fn left(bed: &Bed) -> u64 {
+    let reading = bed.reader().reading(Extent::default()).expect("counters");
+    reading.interfaces[0].total_egress().at(RECEIVED).packets
+}
+
+#[test]
+fn it_is_attached_once_it_is_wanted_and_adopted_by_the_next_agent() {
+    let bed = Bed::new();
+    bed.with(|kernel| {
+        assert_eq!(kernel.attach("eth0").unwrap().egress, Egress::None);
+        assert_eq!(kernel.tend_egress(false), []);
+        assert_eq!(kernel.attachments()[0].egress, Egress::None);
+        assert_eq!(attach(kernel).egress, Egress::Tcx);
+    });
+    let programs = bed.tcx();
+    assert_eq!(programs.len(), 1);
+    bed.net.ip("neigh flush all");
+    bed.ping();
+    assert!(left(&bed) > 0, "answers to ARP leave at least");
+
+    bed.with(|kernel| {
+        let attachment = kernel.attach("eth0").unwrap();
+        assert_eq!(attachment.egress, Egress::Tcx, "what is there stays, though nobody wants it just now");
+        assert_eq!(kernel.tend_egress(false), []);
+    });
+    assert_eq!(bed.tcx(), programs, "the same program");
+
+    let other = Options { gue_port: 7000, ..bed.options() };
+    bed.with_options(other, |kernel| assert_eq!(attach(kernel).egress, Egress::Tcx));
+    let replaced = bed.tcx();
+    assert!(replaced.len() == 1 && replaced != programs, "{replaced:?} instead of {programs:?}");
+
+    bed.with(|kernel| {
+        kernel.detach("eth0").unwrap();
+        assert_eq!(kernel.attachments()[0].egress, Egress::None);
+    });
+    assert_eq!(bed.tcx(), [0; 0]);
+}
+
+#[test]
+fn it_stands_before_other_tcx_programs_and_tells_of_one_that_came_before_it() {
+    let bed = Bed::new();
+    let mut others: BTreeMap<u32, OwnedFd> = BTreeMap::new();
+    let mut come_first = |bed: &Bed| {
+        let other = bed.other();
+        let (id, _) = sys::program_info(other.as_fd()).unwrap();
+        let link = bed.net.inside(|| sys::create_tcx_link(other.as_fd(), index()).expect("it is attached"));
+        others.insert(id, link);
+        id
+    };
+    bed.with(|kernel| {
+        let other = come_first(&bed);
+        attach(kernel);
+        let programs = bed.tcx();
+        assert!(programs.len() == 2 && programs[1] == other, "{programs:?}: ours comes before {other}");
+
+        let earlier = come_first(&bed);
+        let troubles = kernel.tend_egress(true);
+        let [trouble] = &troubles[..] else { panic!("{troubles:?}") };
+        assert_eq!(trouble.interface, "eth0");
+        assert!(trouble.message.contains(&format!("tcx program {earlier}, name \"guenon_egress\"")), "{trouble:?}");
+        assert!(!trouble.message.contains(&other.to_string()), "{trouble:?}");
+    });
+    // The next agent puts its own first again.
+    bed.with(|kernel| attach(kernel));
+    assert_eq!(bed.tcx().len(), 3);
+}
+
+#[test]
+fn without_tcx_it_is_a_filter_of_a_qdisc_that_goes_with_it() {
+    let bed = Bed::new();
+    let before = bed.tc();
+    bed.with_options(bed.clsact(), |kernel| assert_eq!(attach(kernel).egress, Egress::Clsact));
+    let filters = bed.filters();
+    let [filter] = &filters[..] else { panic!("{filters:?}") };
+    assert_eq!((filter.preference, filter.name.as_deref()), (1, Some("guenon_egress")));
+    assert!(bed.tc().contains("guenon_egress direct-action"), "{}", bed.tc());
+    bed.net.ip("neigh flush all");
+    bed.ping();
+    assert!(left(&bed) > 0);
+
+    bed.with_options(bed.clsact(), |kernel| attach(kernel));
+    assert_eq!(bed.filters(), filters, "the next agent leaves it as it is");
+    let other = Options { gue_port: 7000, ..bed.clsact() };
+    bed.with_options(other, |kernel| attach(kernel));
+    let replaced = bed.filters();
+    assert!(replaced.len() == 1 && replaced[0].preference == 1 && replaced != filters, "{replaced:?}");
+    // Without the record it is known by its name.
+    std::fs::remove_file(bed.state.path().join("programs.json")).unwrap();
+    bed.with_options(bed.clsact(), |kernel| attach(kernel));
+    assert_eq!(bed.filters().len(), 1);
+
+    bed.with_options(bed.clsact(), |kernel| kernel.detach("eth0").unwrap());
+    assert_eq!(bed.filters(), []);
+    assert!(bed.tc().contains("clsact"), "whose it is was in the record that is gone, so it stays");
+    bed.net.inside(|| filters::remove_clsact(&mut Connection::open().unwrap(), index()).unwrap());
+    bed.with_options(bed.clsact(), |kernel| {
+        attach(kernel);
+        kernel.detach("eth0").unwrap();
+    });
+    assert_eq!(bed.tc(), before);
+}
+
+#[test]
+fn a_filter_before_ours_is_named_and_others_are_left_alone() {
+    let bed = Bed::new();
+    bed.with_options(bed.clsact(), |kernel| {
+        kernel.attach("eth0").unwrap();
+        bed.net.inside(|| filters::add_clsact(&mut Connection::open().unwrap(), index()).unwrap());
+        bed.put_other_filter(1);
+        let troubles = kernel.tend_egress(true);
+        let [trouble] = &troubles[..] else { panic!("{troubles:?}") };
+        assert!(trouble.message.contains("the bpf filter \"other\""), "{trouble:?}");
+        assert!(trouble.message.contains("of preference 1:"), "{trouble:?}");
+        assert_eq!(bed.filters()[1].preference, 2, "the lowest that is free");
+        bed.put_other_filter(9);
+        bed.net.inside(|| filters::remove_egress_filter(&mut Connection::open().unwrap(), index(), 1).unwrap());
+        assert_eq!(kernel.tend_egress(true), []);
+        kernel.detach("eth0").unwrap();
+    });
+    let filters = bed.filters();
+    assert!(filters.len() == 1 && filters[0].preference == 9, "{filters:?}");
+}
+
+#[test]
+fn a_filter_that_somebody_removed_is_put_back() {
+    let bed = Bed::new();
+    bed.with_options(bed.clsact(), |kernel| {
+        attach(kernel);
+        bed.net.inside(|| filters::remove_clsact(&mut Connection::open().unwrap(), index()).unwrap());
+        assert_eq!(bed.filters(), []);
+        assert_eq!(kernel.tend_egress(true), []);
+    });
+    assert_eq!(bed.filters().len(), 1);
+}
+
+#[test]
+fn a_kernel_that_learned_tcx_has_no_filter_any_more() {
+    let bed = Bed::new();
+    let before = bed.tc();
+    bed.with_options(bed.clsact(), |kernel| attach(kernel));
+    bed.with(|kernel| assert_eq!(attach(kernel).egress, Egress::Tcx));
+    assert_eq!((bed.tc(), bed.tcx().len()), (before, 1));
+    bed.with_options(bed.clsact(), |kernel| assert_eq!(attach(kernel).egress, Egress::Clsact));
+    assert_eq!((bed.filters().len(), bed.tcx()), (1, vec![]));
+}
+
+#[test]
+fn an_ingress_qdisc_in_the_way_is_told_with_its_cure() {
+    let bed = Bed::new();
+    let made = Command::new("tc").args(["-n", &bed.net.name, "qdisc", "add", "dev", "eth0", "ingress"]).status();
+    assert!(made.expect("tc").success());
+    bed.with_options(bed.clsact(), |kernel| {
+        kernel.attach("eth0").unwrap();
+        let troubles = kernel.tend_egress(true);
+        let [trouble] = &troubles[..] else { panic!("{troubles:?}") };
+        assert!(trouble.message.contains("tc qdisc replace"), "{trouble:?}");
+        assert_eq!(kernel.attachments()[0].egress, Egress::None);
+    });
+}
+
+#[test]
+fn an_interface_that_comes_back_gets_it_again() {
+    for hook in [EgressHook::Auto, EgressHook::Clsact] {
+        let bed = Bed::new();
+        let options = Options { egress: hook, ..bed.options() };
+        bed.with_options(options, |kernel| {
+            let egress = attach(kernel).egress;
+            bed.net.ip("link delete eth0");
+            assert_eq!(kernel.tend_egress(true), [], "an interface that is away is told of elsewhere");
+            kernel.detach("eth0").unwrap();
+            assert_eq!(kernel.attachments()[0].egress, Egress::None);
+            bed.net.veth(("eth0", "02:00:00:00:00:16"), &bed.peer, ("gw", "02:00:00:00:00:01"));
+            assert_eq!(kernel.attach("eth0").expect("it is back").egress, egress);
+            // Replaced before anybody has seen that it was away.
+            bed.net.ip("link delete eth0");
+            bed.net.veth(("eth0", "02:00:00:00:00:16"), &bed.peer, ("gw", "02:00:00:00:00:01"));
+            assert_eq!(kernel.attach("eth0").expect("it is another").egress, egress);
+        });
+        assert_eq!(bed.tcx().len() + bed.filters().len(), 1, "{hook:?}");
+    }
+}
+
+#[test]
+fn new_maps_get_both_programs_and_what_was_counted() {
+    let bed = Bed::new();
+    bed.with(|kernel| attach(kernel));
+    bed.net.ip("neigh flush all");
+    bed.ping();
+    let (counted, programs) = (left(&bed), bed.tcx());
+    let capacities = super::tables::Capacities { frontends: 256, ..bed.options().capacities };
+    let larger = Options { capacities, ..bed.options() };
+    bed.with_options(larger, |kernel| {
+        assert_eq!(kernel.attach("eth0").unwrap().egress, Egress::Tcx);
+        assert_eq!(kernel.tend_egress(false), []);
+        assert_eq!(kernel.attachments()[0].egress, Egress::Tcx);
+    });
+    assert!(bed.tcx().len() == 1 && bed.tcx() != programs);
+    assert!(counted > 0 && left(&bed) >= counted, "{counted}, then {}", left(&bed));
+}
+
+#[test]
+fn detaching_leaves_nothing_at_the_egress() {
+    for hook in [EgressHook::Auto, EgressHook::Clsact] {
+        let bed = Bed::new();
+        let before = bed.tc();
+        bed.with_options(Options { egress: hook, ..bed.options() }, |kernel| attach(kernel));
+        bed.net.inside(|| detach_all(&bed.pin_dir, bed.state.path()).expect("it is detached"));
+        assert_eq!((bed.tc(), bed.tcx()), (before, vec![]), "{hook:?}");
+        assert!(!bed.pin_dir.exists());
+        assert_eq!(std::fs::read_dir(bed.state.path()).unwrap().count(), 0);
+    }
+}
