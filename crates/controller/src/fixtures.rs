@@ -86,11 +86,11 @@ impl VirtualServiceBuilder {
     }
 
     pub(crate) fn endpoint(self, address: &str) -> Self {
-        self.given(GivenEndpoint { address: ip(address), weight: 1, tunnel: None, delivery: None })
+        self.given(GivenEndpoint { address: ip(address), weight: 1, tunnel: None, delivery: None, port: None })
     }
 
     pub(crate) fn endpoint_of_weight(self, address: &str, weight: u32) -> Self {
-        self.given(GivenEndpoint { address: ip(address), weight, tunnel: None, delivery: None })
+        self.given(GivenEndpoint { address: ip(address), weight, tunnel: None, delivery: None, port: None })
     }
 
     pub(crate) fn endpoint_behind(self, address: &str, tunnel: &str, delivery: DeliveryChoice) -> Self {
@@ -99,6 +99,7 @@ impl VirtualServiceBuilder {
             weight: 1,
             tunnel: Some(ip(tunnel)),
             delivery: Some(delivery),
+            port: None,
         })
     }
 
@@ -123,8 +124,12 @@ impl From<VirtualServiceBuilder> for Object {
 
 /// A Service with ports (name, number), TCP.
 pub(crate) fn service(name: &str, ports: &[(&str, u16)]) -> Object {
-    let port =
-        |(name, port): &(&str, u16)| ServicePort { name: (*name).to_owned(), protocol: Protocol::Tcp, port: *port };
+    let port = |(name, port): &(&str, u16)| ServicePort {
+        name: (*name).to_owned(),
+        protocol: Protocol::Tcp,
+        port: *port,
+        target_name: None,
+    };
     Object::Service(BackendService {
         name: service_name(name),
         ports: ports.iter().map(port).collect(),

@@ -4,10 +4,11 @@
 //! frontend that moves from one service to another is taken over by one operation; until then it stays where it was.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::apply::Operation;
-use crate::model::{Frontend, ServiceName, ServiceState, State};
+use crate::model::{Frontend, LocalDelivery, Path, ServiceName, ServiceState, State, TargetPorts};
 use crate::resolve::Changed;
 
 /// Operations that turn `observed` into `desired`. Equal states need none.
@@ -63,10 +64,14 @@ fn services(desired: &State, observed: &State, changed: Option<&Changed>) -> Vec
         match desired.services.get(name) {
             Some(state) => {
                 let still_held = observed.services.get(name).map(|old| &old.frontends).into_iter().flatten();
-                let waiting = still_held
+                let waiting: Vec<Frontend> = still_held
                     .filter(|frontend| !state.frontends.contains(frontend))
-                    .filter(|frontend| takers.get(frontend).is_some_and(|taker| !done.contains(taker)));
-                puts.push(Operation::PutService(name.clone(), holding(state, waiting.copied().collect())));
+                    .filter(|frontend| takers.get(frontend).is_some_and(|taker| !done.contains(taker)))
+                    .copied()
+                    .collect();
+                let others = waiting.iter().filter_map(|frontend| desired.services.get(*takers.get(frontend)?));
+                let sources: Vec<_> = observed.services.get(name).into_iter().chain(others).collect();
+                puts.push(Operation::PutService(name.clone(), holding(state, waiting, &sources)));
             }
             None => removals.push(Operation::RemoveService(name.clone())),
         }
@@ -75,14 +80,35 @@ fn services(desired: &State, observed: &State, changed: Option<&Changed>) -> Vec
     puts
 }
 
-/// The state, with frontends that are about to be taken over.
-fn holding(state: &Arc<ServiceState>, waiting: Vec<Frontend>) -> Arc<ServiceState> {
+/// The state, with frontends that are about to be taken over. Where endpoints listen for those is known to whoever had or
+/// will have them.
+fn holding(state: &Arc<ServiceState>, waiting: Vec<Frontend>, sources: &[&Arc<ServiceState>]) -> Arc<ServiceState> {
     if waiting.is_empty() {
         return Arc::clone(state);
     }
     let mut holding = ServiceState::clone(state);
+    for endpoint in &mut holding.endpoints {
+        let Path::Local(LocalDelivery::Nat { ports }) = &mut endpoint.path else { continue };
+        let known = sources.iter().filter_map(|source| target_ports(source, endpoint.address));
+        let known: Vec<&TargetPorts> = known.collect();
+        for port in waiting.iter().map(|frontend| (frontend.protocol, frontend.port)) {
+            if let Some(listens) = known.iter().find_map(|known| known.get(&port)) {
+                Arc::make_mut(ports).entry(port).or_insert(*listens);
+            }
+        }
+    }
     holding.frontends.extend(waiting);
     Arc::new(holding)
+}
+
+/// Where an endpoint of a service listens, if its delivery changes ports.
+fn target_ports(service: &ServiceState, address: IpAddr) -> Option<&TargetPorts> {
+    match &service.endpoints.iter().find(|endpoint| endpoint.address == address)?.path {
+        Path::Local(LocalDelivery::Nat { ports }) => Some(ports),
+        Path::Local(LocalDelivery::Local | LocalDelivery::Veth { .. } | LocalDelivery::None)
+        | Path::Tunnel { .. }
+        | Path::Unreachable { .. } => None,
+    }
 }
 
 /// The keys to look at: those that changed, or all of either.

@@ -167,6 +167,12 @@ pub struct Endpoint {
     /// How this endpoint receives packets, where it differs from the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
+
+    /// Port that this endpoint listens on, for every protocol and port that clients dial, where it is another. Only Nat can
+    /// change ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
 }
 
 /// What a client's flows have in common.
@@ -184,14 +190,15 @@ pub enum SessionAffinity {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum Delivery {
-    /// Local for an endpoint whose address is its node's own, or that has no node; else Nat.
+    /// Local for an endpoint whose address is its node's own, or that has no node, and that listens on the port that
+    /// clients dial; else Nat.
     #[default]
     Auto,
     /// Passed to the node's own stack; the VIP is on its loopback.
     Local,
     /// Redirected to the veth of a network namespace that owns the VIP.
     Veth,
-    /// Rewritten to the address and port of an ordinary pod.
+    /// Rewritten to the endpoint's own address and port: ordinary pods. VIP and endpoint are of one family.
     Nat,
 }
 

@@ -44,7 +44,10 @@ impl Model {
             | Table::NextHopKeys
             | Table::Interfaces
             | Table::Attachments
+            | Table::Flows
             | Table::Meta => 1,
+            // VIPs of one model, and TCP's ports below 128.
+            Table::Vips | Table::TargetPorts => 2,
         };
         let words = |table: Table| {
             elements(table) * if table == Table::Rows { PAGE_ROWS as usize / 2 } else { table.element_words() }

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::address::{self, Form};
 use super::{Converted, Report, name, port, protocol};
@@ -25,7 +26,12 @@ pub fn service(object: &Service, place: &Place) -> Converted {
         for (i, service_port) in spec.ports.iter().flatten().enumerate() {
             let number = port(service_port.port, &format!("spec.ports[{i}].port"), &mut report);
             if let (Some(port), Some(protocol)) = (number, protocol(service_port.protocol.as_deref())) {
-                ports.push(ServicePort { name: service_port.name.clone().unwrap_or_default(), protocol, port });
+                let name = service_port.name.clone().unwrap_or_default();
+                let target_name = match &service_port.target_port {
+                    Some(IntOrString::String(name)) => Some(name.clone()),
+                    Some(IntOrString::Int(_)) | None => None,
+                };
+                ports.push(ServicePort { name, protocol, port, target_name });
             }
         }
         let listed = spec.cluster_ips.iter().flatten().enumerate().map(|(i, ip)| (format!("spec.clusterIPs[{i}]"), ip));

@@ -133,7 +133,7 @@ fn given(endpoints: &[crd::Endpoint], report: &mut Report<'_>) -> Vec<GivenEndpo
     let mut seen = Seen::default();
     let mut given = Vec::with_capacity(endpoints.len());
     for (i, endpoint) in endpoints.iter().enumerate() {
-        let crd::Endpoint { address, weight, tunnel, delivery } = endpoint;
+        let crd::Endpoint { address, weight, tunnel, delivery, port: listens } = endpoint;
         let field = format!("spec.endpoints[{i}].address");
         let address = address::parse(address, Form::Canonical, &field, report);
         if let Some(address) = address {
@@ -143,8 +143,9 @@ fn given(endpoints: &[crd::Endpoint], report: &mut Report<'_>) -> Vec<GivenEndpo
         let tunnel = tunnel
             .as_ref()
             .and_then(|tunnel| address::parse(tunnel, Form::Canonical, &format!("spec.endpoints[{i}].tunnel"), report));
+        let port = listens.and_then(|number| port(number, &format!("spec.endpoints[{i}].port"), report));
         if let Some(address) = address {
-            given.push(GivenEndpoint { address, weight, tunnel, delivery: delivery.map(choice) });
+            given.push(GivenEndpoint { address, weight, tunnel, delivery: delivery.map(choice), port });
         }
     }
     given.sort();

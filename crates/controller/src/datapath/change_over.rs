@@ -6,6 +6,7 @@ use guenon_ebpf::abi::{ABI_VERSION, Counter, FrontendCounters, Meta};
 
 use super::attach::Attacher;
 use super::bases::Bases;
+use super::carry_flows;
 use super::counters;
 use super::egress::Place;
 use super::error::DataPathError;
@@ -29,6 +30,11 @@ impl Kernel {
     /// Puts new maps in force: every program changes over, then the old maps are read out and taken away.
     pub(super) fn change_over(&mut self) -> Result<(), DataPathError> {
         let settings = self.settings();
+        let flows = self
+            .previous
+            .as_ref()
+            .filter(|previous| previous.tables)
+            .and_then(|previous| carry_flows::begin(&previous.maps, self.tables.store()));
         let interfaces: BTreeSet<String> = self.linked()?.into_iter().chain(self.waiting.iter().cloned()).collect();
         for interface in interfaces {
             // First what lets replies leave.
@@ -48,6 +54,9 @@ impl Kernel {
         self.records.write(&self.options.state_dir)?;
         if let Some(previous) = self.previous.take() {
             wait_once().map_err(DataPathError::map("wait for programs that still use", "the old maps"))?;
+            if let Some(flows) = flows {
+                flows.end(&previous.maps, self.tables.store());
+            }
             self.carry_over(&previous)?;
         }
         self.waiting.clear();
@@ -128,6 +137,7 @@ fn exchange(pins: &Pins) -> Result<(), DataPathError> {
 /// Writes what one set of tables says into another.
 pub(super) fn replay(tables: &mut Tables<Mapped>, from: &Mapped) {
     let state = read_state(from);
+    tables.keep_ids(from);
     let mut operations: Vec<Operation> = Vec::new();
     operations.extend(state.tunnels.into_iter().map(Operation::PutTunnel));
     operations.extend(state.directors.into_iter().map(Operation::PutDirector));
@@ -139,6 +149,7 @@ pub(super) fn replay(tables: &mut Tables<Mapped>, from: &Mapped) {
             tracing::error!(%refusal, "part of what was in force does not fit the new maps");
         }
     }
+    tables.forget_ids();
     let revision = read_meta(from).revision;
     while read_meta(tables.store()).revision < revision {
         let meta = tables.store();

@@ -12,6 +12,7 @@
 pub mod atomic;
 mod attach;
 mod bases;
+mod carry_flows;
 mod change_over;
 mod counters;
 mod detach;

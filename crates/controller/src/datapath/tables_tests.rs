@@ -10,13 +10,13 @@ use guenon_ebpf::abi::{self, Address, Row};
 use guenon_ebpf::hash::{DEFAULT_KEY, Schedule};
 use proptest::prelude::*;
 
-use super::tables::lookup::{Flow, Found, direct, find_address, find_local};
+use super::tables::lookup::{Flow, Found, direct, find_address, find_local, find_vip, is_target_port, translation};
 use super::tables::{Capacities, Grace, NoReaders, Released, Store, Table, Tables, endpoint_shares, read_state};
 use crate::apply::{DataPath, Operation, Refusal};
 use crate::datapath::memory::Memory;
 use crate::model::{
     Egress, EndpointState, Frontend, LocalDelivery, Mac, NextHopKey, NextHopState, Path, Protocol, ServiceName,
-    ServiceState, State,
+    ServiceState, State, TargetPorts,
 };
 
 const SMALL: Capacities =
@@ -58,7 +58,15 @@ fn endpoint(n: u8) -> EndpointState {
     let own6 = IpAddr::from(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xffff));
     let own4 = IpAddr::from([10, 9, 9, 9]);
     let tunnel = |source, destination| Path::Tunnel { source, destination, next_hop: hop_key(1 + n % 2) };
+    let nat = || Path::Local(LocalDelivery::Nat { ports: TargetPorts::default() });
     let (address, path) = match n % 8 {
+        // Pods; on an address that is a tunnel address now and then, on one that is a VIP, of both families.
+        _ if n >= NAT => match n % 4 {
+            0 => (v4, nat()),
+            1 => (v6, nat()),
+            2 => (vip(10 + n % 3), nat()),
+            _ => (vip(n % 5), nat()),
+        },
         0 => (v4, tunnel(own4, v4)),
         1 => (v6, tunnel(own6, v6)),
         2 => (v6, tunnel(own4, IpAddr::from([10, 2, 0, n]))),
@@ -73,6 +81,9 @@ fn endpoint(n: u8) -> EndpointState {
     EndpointState { address, path }
 }
 
+/// Endpoints from this number on have delivery `Nat`.
+const NAT: u8 = 24;
+
 fn service(
     frontends: &[(u8, bool, u16)],
     endpoints: &[u8],
@@ -86,26 +97,29 @@ fn service(
     let count = endpoints.len() as u16;
     let rows = log2.filter(|_| count > 0).map_or(0, |log2| 1024u16 << log2);
     let row = |n: u16| Row::new(n.wrapping_mul(seed) % count, (n ^ seed) % count);
-    ServiceState {
-        frontends: frontends
-            .iter()
-            .map(|(n, tcp, port)| Frontend {
-                vip: vip(*n),
-                protocol: if *tcp { Protocol::Tcp } else { Protocol::Udp },
-                port: *port,
-            })
-            .collect(),
-        client_ip,
-        endpoints,
-        rows: (0..rows).map(row).collect(),
+    let frontends: BTreeSet<Frontend> = frontends
+        .iter()
+        .map(|(n, tcp, port)| Frontend {
+            vip: vip(*n),
+            protocol: if *tcp { Protocol::Tcp } else { Protocol::Udp },
+            port: *port,
+        })
+        .collect();
+    for (n, endpoint) in endpoints.iter_mut().enumerate() {
+        if let Path::Local(LocalDelivery::Nat { ports }) = &mut endpoint.path {
+            let listens =
+                |frontend: &Frontend| ((frontend.protocol, frontend.port), 8000 + frontend.port + seed + n as u16);
+            *ports = Arc::new(frontends.iter().map(listens).collect());
+        }
     }
+    ServiceState { frontends, client_ip, endpoints, rows: (0..rows).map(row).collect() }
 }
 
 fn services() -> impl Strategy<Value = ServiceState> {
     let frontend = (0u8..5, any::<bool>(), 80u16..82);
     (
         prop::collection::vec(frontend, 0..4),
-        prop::collection::btree_set(0u8..24, 0..7),
+        prop::collection::btree_set(0u8..NAT + 12, 0..7),
         prop::option::of(0u32..2),
         0u16..4,
         any::<bool>(),
@@ -151,7 +165,7 @@ impl Model {
                 for other in state.services.values_mut() {
                     if !other.frontends.is_disjoint(&service.frontends) {
                         let mut changed = ServiceState::clone(other);
-                        changed.frontends.retain(|frontend| !service.frontends.contains(frontend));
+                        changed.drop_frontends(|frontend| service.frontends.contains(frontend));
                         *other = Arc::new(changed);
                     }
                 }
@@ -194,6 +208,7 @@ fn assert_lookups(store: &impl Store, state: &State) {
         }
         let tag = find_address(store, Table::Addresses, Address::from_ip(frontend.vip)).unwrap();
         assert_eq!(tag.on_node(), state.on_node.contains(&frontend.vip));
+        assert_eq!(vip_told(store, tag.id()), Address::from_ip(frontend.vip), "replies get their VIP back");
         for endpoint in &service.endpoints {
             let address = Address::from_ip(endpoint.address);
             for port in [frontend.port, 0] {
@@ -201,12 +216,28 @@ fn assert_lookups(store: &impl Store, state: &State) {
                 match &endpoint.path {
                     Path::Local(delivery) => {
                         let found = found.unwrap_or_else(|| panic!("{frontend} for {}", endpoint.address));
-                        assert_eq!(found.delivery, written(delivery));
+                        assert_eq!(found.delivery, written(delivery, frontend.protocol, port));
+                        if found.delivery.port != 0 {
+                            let (protocol, listens) = (frontend.protocol, found.delivery.port);
+                            assert!(is_target_port(store, protocol, listens), "{frontend}: replies pass untouched");
+                            let sent = translation(store, tag.id(), protocol, port, address);
+                            assert_eq!(sent, Some((address, listens)));
+                        }
                         assert_eq!(found.frontend == u32::MAX, port == 0);
                     }
                     Path::Tunnel { .. } | Path::Unreachable { .. } => assert_eq!(found, None),
                 }
             }
+        }
+    }
+    // Addresses of endpoints that are neither VIPs nor tunnel addresses are told as such, and no others.
+    let vips: BTreeSet<IpAddr> = frontends(state).keys().map(|frontend| frontend.vip).collect();
+    for n in 0..NAT + 12 {
+        let address = endpoint(n).address;
+        if !vips.contains(&address) && !state.tunnels.contains(&address) {
+            let tag = find_address(store, Table::Addresses, Address::from_ip(address));
+            let is_told = tag.is_some_and(|tag| tag.kind() == abi::AddressKind::Endpoint as u8);
+            assert_eq!(is_told, nat_endpoints(state).contains(&address), "{address}");
         }
     }
     for n in 0..5 {
@@ -222,9 +253,49 @@ fn assert_lookups(store: &impl Store, state: &State) {
     }
 }
 
-/// A delivery as the program reads it.
-fn written(delivery: &LocalDelivery) -> abi::Delivery {
+/// Endpoints of this node with delivery `Nat`.
+fn nat_endpoints(state: &State) -> BTreeSet<IpAddr> {
+    let endpoints = state.services.values().flat_map(|service| &service.endpoints);
+    let nat = endpoints.filter(|endpoint| matches!(endpoint.path, Path::Local(LocalDelivery::Nat { .. })));
+    nat.map(|endpoint| endpoint.address).collect()
+}
+
+fn vip_told(store: &impl Store, id: u32) -> Address {
+    let [hi, lo, _]: [u64; 3] = store.element(Table::Vips, id);
+    Address { hi, lo }
+}
+
+/// A service whose endpoints of delivery `Nat` tell no ports.
+fn without_ports(service: &ServiceState) -> ServiceState {
+    let mut service = service.clone();
+    for endpoint in &mut service.endpoints {
+        if let Path::Local(LocalDelivery::Nat { ports }) = &mut endpoint.path {
+            *ports = TargetPorts::default();
+        }
+    }
+    service
+}
+
+/// Where each endpoint of delivery `Nat` listens.
+fn target_ports(service: &ServiceState) -> BTreeSet<(IpAddr, Protocol, u16, u16)> {
+    let mut all = BTreeSet::new();
+    for endpoint in &service.endpoints {
+        if let Path::Local(LocalDelivery::Nat { ports }) = &endpoint.path {
+            all.extend(ports.iter().map(|((protocol, port), listens)| (endpoint.address, *protocol, *port, *listens)));
+        }
+    }
+    all
+}
+
+/// A delivery as the program reads it, for frontends of this protocol and port; 0: for fragments after the first.
+fn written(delivery: &LocalDelivery, protocol: Protocol, port: u16) -> abi::Delivery {
+    let nat = |port| abi::Delivery { mode: abi::DeliveryMode::Nat as u8, port, ..abi::Delivery::default() };
     match delivery {
+        LocalDelivery::Nat { .. } if port == 0 => nat(0),
+        // A port that was forgotten by a writer that was killed: nothing is delivered until it is written anew.
+        LocalDelivery::Nat { ports } => {
+            ports.get(&(protocol, port)).map_or(abi::Delivery::default(), |port| nat(*port))
+        }
         LocalDelivery::None => abi::Delivery::default(),
         LocalDelivery::Local => abi::Delivery { mode: abi::DeliveryMode::Local as u8, ..abi::Delivery::default() },
         LocalDelivery::Veth { ifindex, mac, mtu } => abi::Delivery {
@@ -335,6 +406,7 @@ proptest! {
             prop_assert_eq!(occupancy.used, left, "{}", occupancy.map);
         }
         prop_assert!(memory.words(Table::Frontends).iter().all(|word| word.load(Ordering::Relaxed) == 0));
+        prop_assert!((0..memory.elements(Table::Vips)).all(|id| vip_told(&memory, id) == Address::default()));
         prop_assert!(memory.words(Table::Locals).iter().all(|word| word.load(Ordering::Relaxed) == 0));
     }
 
@@ -365,9 +437,14 @@ proptest! {
         let found = tables.observe();
         for (name, service) in &found.services {
             let part = |whole: &State| whole.services.get(name).is_some_and(|whole| {
-                whole.rows == service.rows && whole.endpoints == service.endpoints && whole.client_ip == service.client_ip
+                let (whole, found) = (without_ports(whole), without_ports(service));
+                whole.rows == found.rows && whole.endpoints == found.endpoints && whole.client_ip == found.client_ip
             });
             prop_assert!(part(&model.state) || part(&then.state), "{name} is neither old nor new");
+            // Each target port is old or new, or not told.
+            let of = |whole: &State| whole.services.get(name).map(|whole| target_ports(whole)).unwrap_or_default();
+            let known = &of(&model.state) | &of(&then.state);
+            prop_assert!(target_ports(service).is_subset(&known), "{name} has target ports of its own");
         }
         let (old, new) = (frontends(&model.state), frontends(&then.state));
         for (frontend, name) in frontends(&found) {
@@ -634,4 +711,94 @@ fn another_gue_port_is_written_to_tunnels_that_are_in_force() {
         })
         .collect();
     assert_eq!(ports, [7000].into());
+}
+
+#[test]
+fn a_vips_id_is_told_before_it_is_in_force_and_void_for_the_next_one() {
+    let memory = Memory::new(&SMALL);
+    let (mut tables, _) = with_hops(memory.clone());
+    let name = ServiceName::new("shop", "web");
+    let put = |tables: &mut Tables<Memory>, vip: u8| {
+        let state = service(&[(vip, true, 80)], &[NAT], Some(0), 1, false);
+        tables.execute(&Operation::PutService(name.clone(), Arc::new(state))).unwrap();
+        tables.commit();
+    };
+    let id = |n: u8| find_address(&memory, Table::Addresses, Address::from_ip(vip(n))).expect("a VIP").id();
+    put(&mut tables, 0);
+    let first = id(0);
+    assert_eq!(find_vip(&memory, first, 0), Some(Address::from_ip(vip(0))));
+    put(&mut tables, 1);
+    tables.settle();
+    assert_eq!(find_vip(&memory, first, 0), None, "replies of its flows leave as they are");
+    assert_eq!(vip_told(&memory, first), Address::default());
+    // All other ids come first; then the next VIP gets it, of another generation.
+    let elements = memory.elements(Table::Vips);
+    let last = (0..elements).map(|n| (n % 5) as u8).find(|n| {
+        put(&mut tables, *n);
+        tables.settle();
+        id(*n) == first
+    });
+    let last = last.expect("ids are used again");
+    assert_eq!(find_vip(&memory, first, 0), None);
+    assert_eq!(find_vip(&memory, first, 1), Some(Address::from_ip(vip(last))));
+}
+
+#[test]
+fn another_target_port_is_one_word_of_a_local_delivery_and_its_bit_comes_first() {
+    let memory = Memory::new(&SMALL);
+    let (mut tables, _) = with_hops(memory.clone());
+    let name = ServiceName::new("shop", "web");
+    let state = |seed| Arc::new(service(&[(0, true, 80), (0, false, 81)], &[NAT], None, seed, false));
+    tables.execute(&Operation::PutService(name.clone(), state(0))).unwrap();
+    let block =
+        |memory: &Memory| memory.words(Table::Endpoints).iter().map(|w| w.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    let before = block(&memory);
+    tables.execute(&Operation::PutService(name, state(5))).unwrap();
+    assert_eq!(block(&memory), before);
+    let pod = Address::from_ip(endpoint(NAT).address);
+    let id = find_address(&memory, Table::Addresses, Address::from_ip(vip(0))).expect("a VIP").id();
+    assert_eq!(translation(&memory, id, Protocol::Tcp, 80, pod), Some((pod, 8085)));
+    assert_eq!(translation(&memory, id, Protocol::Udp, 81, pod), Some((pod, 8086)));
+    assert_eq!(translation(&memory, id, Protocol::Udp, 0, pod), Some((pod, 0)), "a fragment after the first");
+    assert_eq!(translation(&memory, id, Protocol::Tcp, 81, pod), None);
+    assert!(is_target_port(&memory, Protocol::Tcp, 8085) && is_target_port(&memory, Protocol::Udp, 8086));
+    assert!(!is_target_port(&memory, Protocol::Udp, 8085));
+    // A bit that nobody needs stays until the tables are opened anew.
+    assert!(is_target_port(&memory, Protocol::Tcp, 8080));
+    drop(open(memory.clone()));
+    assert!(!is_target_port(&memory, Protocol::Tcp, 8080) && is_target_port(&memory, Protocol::Tcp, 8085));
+}
+
+#[test]
+fn in_other_tables_vips_keep_their_ids_and_void_ones_stay_void() {
+    let old = Memory::new(&SMALL);
+    let (mut tables, _) = with_hops(old.clone());
+    let put = |tables: &mut Tables<Memory>, name: &str, vip: u8| {
+        let state = Arc::new(service(&[(vip, true, 80)], &[NAT + vip], Some(0), 1, false));
+        tables.execute(&Operation::PutService(ServiceName::new("shop", name), state)).unwrap();
+    };
+    for (name, vip) in [("c", 0), ("b", 1), ("a", 2)] {
+        put(&mut tables, name, vip);
+    }
+    tables.execute(&Operation::RemoveService(ServiceName::new("shop", "b"))).unwrap();
+    tables.commit();
+    tables.settle();
+
+    let new = Memory::new(&Capacities { frontends: 32, ..SMALL });
+    let (mut tables, _) = with_hops(new.clone());
+    tables.keep_ids(&old);
+    for (name, vip) in [("a", 2), ("c", 0)] {
+        put(&mut tables, name, vip);
+    }
+    tables.forget_ids();
+    let id =
+        |memory: &Memory, n: u8| find_address(memory, Table::Addresses, Address::from_ip(vip(n))).expect("a VIP").id();
+    for n in [0, 2] {
+        assert_eq!(id(&new, n), id(&old, n));
+        assert_eq!(find_vip(&new, id(&new, n), 0), Some(Address::from_ip(vip(n))));
+    }
+    put(&mut tables, "b", 1);
+    let taken: BTreeSet<u32> = (0..3).map(|n| id(&new, n)).collect();
+    assert_eq!(taken.len(), 3, "no id is given twice");
+    assert_eq!(find_vip(&new, 1, 0), None, "it was another VIP's");
 }

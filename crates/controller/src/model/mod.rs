@@ -23,6 +23,8 @@ pub use objects::{
 pub use policy::Policy;
 pub use problem::{Place, Problem, ProblemReason};
 pub use selector::{Selector, SelectorError};
-pub use state::{Egress, EndpointState, LocalDelivery, NextHopKey, NextHopState, Path, ServiceState, State};
+pub use state::{
+    Egress, EndpointState, LocalDelivery, NextHopKey, NextHopState, Path, ServiceState, State, TargetPorts,
+};
 pub use text::cut;
 pub use view::{FarEnd, InterfaceView, NextHopView, NodeView, Role};

@@ -127,6 +127,8 @@ pub struct GivenEndpoint {
     pub tunnel: Option<IpAddr>,
     /// Delivery for this one.
     pub delivery: Option<DeliveryChoice>,
+    /// Where it listens; none = on the port that clients dial.
+    pub port: Option<u16>,
 }
 
 /// How endpoints get their packets, as asked for.
@@ -139,7 +141,7 @@ pub enum DeliveryChoice {
     Local,
     /// Redirected to a veth.
     Veth,
-    /// Rewritten to a pod's address and port.
+    /// Rewritten to the endpoint's own address and port.
     Nat,
 }
 
@@ -167,6 +169,8 @@ pub struct ServicePort {
     pub protocol: Protocol,
     /// Port.
     pub port: u16,
+    /// The name of the pods' port, where the targetPort is a name and not a number.
+    pub target_name: Option<String>,
 }
 
 /// Endpoints of a Service.

@@ -87,6 +87,8 @@ pub enum ProblemReason {
     TargetPortMismatch,
     /// The delivery cannot reach that endpoint.
     DeliveryMismatch,
+    /// The endpoint's address is of another family than the VIP, and its delivery does not translate families.
+    FamilyMismatch,
     /// The endpoint's node has no tunnel address.
     NoTunnelAddress,
     /// No endpoint is ready.
@@ -121,6 +123,7 @@ impl ProblemReason {
         Self::PortNotFound,
         Self::TargetPortMismatch,
         Self::DeliveryMismatch,
+        Self::FamilyMismatch,
         Self::NoTunnelAddress,
         Self::NoReadyEndpoints,
         Self::NoResources,
@@ -146,6 +149,7 @@ impl ProblemReason {
             Self::PortNotFound => "PortNotFound",
             Self::TargetPortMismatch => "TargetPortMismatch",
             Self::DeliveryMismatch => "DeliveryMismatch",
+            Self::FamilyMismatch => "FamilyMismatch",
             Self::NoTunnelAddress => "NoTunnelAddress",
             Self::NoReadyEndpoints => "NoReadyEndpoints",
             Self::NoResources => "NoResources",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use guenon_ebpf::abi::Row;
 
-use super::{Frontend, Mac, ServiceName};
+use super::{Frontend, Mac, Protocol, ServiceName};
 
 /// The whole configuration of one node's data path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,8 +81,31 @@ pub enum LocalDelivery {
         /// MTU of the device, bytes of IP.
         mtu: u32,
     },
+    /// Rewritten to the endpoint's own address and port, then passed to the node's own stack.
+    Nat {
+        /// Where it listens for each protocol and port of the service's frontends. What is not there has `no_delivery`.
+        ports: TargetPorts,
+    },
     /// No way to hand it over (a problem says why): `no_delivery`.
     None,
+}
+
+/// Where an endpoint listens, by protocol and port of frontends: endpoints of a service share one map as a rule.
+pub type TargetPorts = Arc<BTreeMap<(Protocol, u16), u16>>;
+
+impl ServiceState {
+    /// Takes frontends away, and the target ports that were for them alone.
+    pub fn drop_frontends(&mut self, gone: impl Fn(&Frontend) -> bool) {
+        self.frontends.retain(|frontend| !gone(frontend));
+        let asked: BTreeSet<_> = self.frontends.iter().map(|frontend| (frontend.protocol, frontend.port)).collect();
+        for endpoint in &mut self.endpoints {
+            if let Path::Local(LocalDelivery::Nat { ports }) = &mut endpoint.path
+                && ports.keys().any(|port| !asked.contains(port))
+            {
+                Arc::make_mut(ports).retain(|port, _| asked.contains(port));
+            }
+        }
+    }
 }
 
 /// Identity of a next hop: a gateway (or on-link destination) behind an interface.

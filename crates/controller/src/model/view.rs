@@ -26,6 +26,14 @@ pub struct NodeView {
     pub attached: Vec<String>,
 }
 
+impl NodeView {
+    /// Names of the interfaces that the program is attached to.
+    pub fn uplinks(&self) -> impl Iterator<Item = &str> {
+        let first = self.interfaces.first().filter(|_| self.attached.is_empty());
+        self.attached.iter().chain(first.map(|interface| &interface.name)).map(String::as_str)
+    }
+}
+
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -34,7 +34,7 @@ impl Duties {
                         let Some(device) = way.map(|hop| &hop.interface) else { continue };
                         duties.veths.extend(service.frontends.iter().map(|frontend| (device.clone(), frontend.vip)));
                     }
-                    Path::Tunnel { .. } | Path::Unreachable { .. } => {}
+                    Path::Local(LocalDelivery::Nat { .. }) | Path::Tunnel { .. } | Path::Unreachable { .. } => {}
                 }
             }
         }

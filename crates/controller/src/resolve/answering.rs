@@ -1,11 +1,13 @@
 //! Which frontends a VirtualService gets, and who answers on them: what needs no table.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::backends::Backend;
+use super::delivery::{Delivery, Listening};
 use super::given;
 use super::issue::{Issue, Issues, backends_field, some_of};
-use super::select::TargetGroup;
+use super::select::{Ports, Target, TargetGroup};
 use crate::index::{Index, frontends};
 use crate::model::{Backends, Frontend, ObjectKey, Policy, ProblemReason, ServiceName, VirtualService};
 
@@ -13,6 +15,15 @@ use crate::model::{Backends, Frontend, ObjectKey, Policy, ProblemReason, Service
 pub(super) struct Answering {
     pub(super) groups: Vec<TargetGroup>,
     pub(super) frontends: BTreeSet<Frontend>,
+    pub(super) ports: Ports,
+}
+
+/// The endpoints of a backendRef, or those that are given, for one port.
+pub(super) struct Candidates {
+    pub(super) name: String,
+    pub(super) weight: u32,
+    /// With the port on which each listens.
+    pub(super) targets: BTreeMap<IpAddr, (Target, u16)>,
 }
 
 impl Answering {
@@ -32,10 +43,13 @@ impl Answering {
 pub(super) fn sets(index: &Index, service: &VirtualService, policy: &Policy, issues: &mut Issues) -> Vec<Answering> {
     let granted = granted(index, service, policy, issues);
     let mut sets: Vec<Answering> = Vec::new();
-    for (groups, frontends) in by_endpoints(index, service, &granted, issues) {
-        match sets.iter_mut().find(|set| set.groups == groups) {
-            Some(set) => set.frontends.extend(frontends),
-            None => sets.push(Answering { groups, frontends }),
+    for new in by_endpoints(index, service, &granted, issues) {
+        match sets.iter_mut().find(|set| set.groups == new.groups) {
+            Some(set) => {
+                set.frontends.extend(new.frontends);
+                set.ports.extend(new.ports);
+            }
+            None => sets.push(new),
         }
     }
     sets.sort_by(|a, b| a.frontends.first().cmp(&b.frontends.first()));
@@ -109,34 +123,46 @@ fn granted(index: &Index, service: &VirtualService, policy: &Policy, issues: &mu
     granted
 }
 
-/// The endpoints that answer, for each set of frontends that is asked for alike.
-fn by_endpoints(
-    index: &Index,
-    service: &VirtualService,
-    granted: &[Frontend],
-    issues: &mut Issues,
-) -> Vec<(Vec<TargetGroup>, BTreeSet<Frontend>)> {
+/// The endpoints that answer, for each set of frontends that is asked for alike: those of one family, protocol and port.
+fn by_endpoints(index: &Index, service: &VirtualService, granted: &[Frontend], issues: &mut Issues) -> Vec<Answering> {
     if granted.is_empty() {
         return Vec::new();
     }
+    let mut alike = BTreeMap::<_, BTreeSet<Frontend>>::new();
+    for frontend in granted {
+        alike.entry((frontend.vip.is_ipv4(), frontend.protocol, frontend.port)).or_default().insert(*frontend);
+    }
+    let alike = alike.into_values().filter_map(|frontends| Some((*frontends.first()?, frontends)));
     match &service.backends {
         Backends::Given(endpoints) => {
-            let groups = vec![given::group(index, service, endpoints, issues)];
-            vec![(groups, granted.iter().copied().collect())]
+            let mut given = |frontend| vec![given::candidates(index, service, endpoints, frontend, issues)];
+            alike.map(|(first, frontends)| answering(first, frontends, given(first))).collect()
         }
         Backends::Refs(refs) => {
             let backends: Vec<_> =
                 refs.iter().filter_map(|reference| Backend::find(index, service, reference, issues)).collect();
-            let mut alike = BTreeMap::<_, BTreeSet<Frontend>>::new();
-            for frontend in granted {
-                alike.entry((frontend.vip.is_ipv4(), frontend.protocol, frontend.port)).or_default().insert(*frontend);
-            }
-            let groups = |frontend: Frontend, issues: &mut Issues| {
-                backends.iter().map(|backend| backend.group(frontend, issues)).collect()
-            };
-            alike.into_values().filter_map(|frontends| Some((groups(*frontends.first()?, issues), frontends))).collect()
+            let mut referred =
+                |frontend| backends.iter().map(|backend| backend.candidates(frontend, issues)).collect::<Vec<_>>();
+            alike.map(|(first, frontends)| answering(first, frontends, referred(first))).collect()
         }
     }
+}
+
+/// Parts endpoints and the ports on which they listen.
+fn answering(first: Frontend, frontends: BTreeSet<Frontend>, candidates: Vec<Candidates>) -> Answering {
+    // An endpoint of several groups is that of the first: it cannot be told, by its address, from that of another.
+    let (mut seen, mut listens) = (BTreeSet::new(), BTreeMap::new());
+    for (address, (target, port)) in candidates.iter().flat_map(|group| &group.targets) {
+        if seen.insert(*address) && target.delivery == Delivery::Nat {
+            listens.insert(*address, *port);
+        }
+    }
+    let group = |Candidates { name, weight, targets }| {
+        let targets = targets.into_iter().map(|(address, (target, _))| (address, target)).collect();
+        TargetGroup { name, weight, targets }
+    };
+    let ports = Listening::of(&listens).map(|listening| ((first.protocol, first.port), listening));
+    Answering { groups: candidates.into_iter().map(group).collect(), frontends, ports: ports.into_iter().collect() }
 }
 
 fn no_ready_endpoints(service: &VirtualService, set: &Answering) -> Issue {

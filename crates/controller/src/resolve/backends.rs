@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::answering::Candidates;
+use super::delivery::{Asked, chosen};
 use super::issue::{Issue, Issues};
-use super::select::{Delivery, Target, TargetGroup};
+use super::select::Target;
 use crate::index::Index;
 use crate::model::{
     BackendRef, BackendService, DeliveryChoice, Frontend, ProblemReason, ServiceName, ServicePort, SliceEndpoint,
@@ -55,37 +57,39 @@ impl<'a> Backend<'a> {
     }
 
     /// Its endpoints for a frontend.
-    pub(super) fn group(&self, frontend: Frontend, issues: &mut Issues) -> TargetGroup {
+    pub(super) fn candidates(&self, frontend: Frontend, issues: &mut Issues) -> Candidates {
         let Frontend { vip, protocol, port } = frontend;
-        let mut group =
-            TargetGroup { name: self.service.name.name.clone(), weight: self.weight, targets: BTreeMap::new() };
+        let name = &self.service.name;
+        let mut group = Candidates { name: name.name.clone(), weight: self.weight, targets: BTreeMap::new() };
         let Some(service_port) = self.service.ports.iter().find(|p| p.protocol == protocol && p.port == port) else {
-            let name = &self.service.name;
             let message = format!("Service {name} has no port {port}/{protocol}; add it there, or remove it here");
             issues.add(Issue::new(ProblemReason::PortNotFound, FIELD, message));
             return group;
         };
         let candidates: Vec<_> = self
             .index
-            .subsets(&self.service.name)
+            .subsets(name)
             .filter_map(|subset| Some((target_port(subset, service_port)?, subset)))
             .flat_map(|(port, subset)| subset.endpoints.iter().map(move |endpoint| (port, endpoint)))
             .collect();
+        if candidates.is_empty() && self.index.subsets(name).any(|subset| !subset.endpoints.is_empty()) {
+            issues.add(Issue::new(ProblemReason::PortNotFound, FIELD, no_target_port(name, service_port)));
+        }
         let own_family = candidates.iter().any(|(_, endpoint)| endpoint.address.is_ipv4() == vip.is_ipv4());
         let mut readiness = BTreeMap::<IpAddr, Readiness>::new();
         for (target_port, endpoint) in candidates {
             if own_family && endpoint.address.is_ipv4() != vip.is_ipv4() {
                 continue;
             }
-            let target = self.target(endpoint, vip, port, target_port.unwrap_or(port));
-            match target {
-                Ok(target) => merge(&mut group.targets, &mut readiness, endpoint, target),
+            let listens = target_port.unwrap_or(port);
+            match self.target(endpoint, vip, port, listens) {
+                Ok(target) => merge(&mut group.targets, &mut readiness, endpoint, (target, listens)),
                 Err(issue) => issues.of_endpoint(endpoint.address, issue),
             }
         }
         // As kube-proxy: with none ready, draining ones take new flows.
         let least = readiness.values().max().copied().unwrap_or(Readiness::Ready).max(Readiness::Draining);
-        for (address, target) in &mut group.targets {
+        for (address, (target, _)) in &mut group.targets {
             let readiness = readiness.get(address).copied().unwrap_or(Readiness::NotReady);
             target.weight = u32::from(readiness >= least);
             target.ready = readiness == Readiness::Ready;
@@ -94,7 +98,7 @@ impl<'a> Backend<'a> {
         group
     }
 
-    fn target(&self, endpoint: &SliceEndpoint, vip: IpAddr, port: u16, target_port: u16) -> Result<Target, Issue> {
+    fn target(&self, endpoint: &SliceEndpoint, vip: IpAddr, port: u16, listens: u16) -> Result<Target, Issue> {
         let address = endpoint.address;
         let node = endpoint.node.as_deref().map(|name| self.index.node(name).ok_or(name));
         let tunnel = match node {
@@ -115,66 +119,62 @@ impl<'a> Backend<'a> {
             Some(Ok(node)) => node.internal_ips.contains(&address),
             None | Some(Err(_)) => true,
         };
-        let delivery = chosen(self.delivery, of_its_node)
-            .map_err(|why| Issue::new(ProblemReason::DeliveryMismatch, FIELD, why))?;
-        if target_port != port {
-            let message = format!(
-                "they listen on port {target_port}, but packets arrive with the VIP's port {port} under this delivery; \
-                 let them listen on {port} (delivery Nat, which can change ports, is not in this version)"
-            );
-            return Err(Issue::new(ProblemReason::TargetPortMismatch, FIELD, message));
-        }
+        let asked = Asked { choice: self.delivery, address, of_its_node, vip, port, listens, field: FIELD };
+        let (delivery, why) = chosen(&asked)?;
         let node = endpoint.node.as_deref().map(Arc::from);
-        Ok(Target { address, tunnel, node, delivery, weight: 0, ready: false, serving: false })
+        Ok(Target { address, tunnel, node, delivery, why, weight: 0, ready: false, serving: false })
     }
 }
 
 /// The port of a subset that belongs to a Service's port: `None` where it has none, `Some(None)` for every port.
 fn target_port(subset: &SliceSubset, service_port: &ServicePort) -> Option<Option<u16>> {
     if subset.ports.is_empty() {
-        return Some(None);
+        // Kubernetes leaves a port out where the pods have none of the name that the Service gives as targetPort.
+        return if service_port.target_name.is_none() { Some(None) } else { None };
     }
     let mut ports = subset.ports.iter();
     ports.find(|port| port.name == service_port.name && port.protocol == service_port.protocol).map(|port| port.port)
 }
 
+/// Nobody has the port that a Service's port leads to.
+fn no_target_port(name: &ServiceName, service_port: &ServicePort) -> String {
+    let ServicePort { port, protocol, target_name, .. } = service_port;
+    match target_name {
+        Some(target) => format!(
+            "no pod of Service {name} has a port named `{target}`, which is the targetPort of its port {port}/{protocol}; \
+             name it among the ports of the pods' containers, or give the targetPort as a number"
+        ),
+        None => format!(
+            "no EndpointSlice of Service {name} has its port {port}/{protocol} (by the name `{}`); see `kubectl get \
+             endpointslices -l kubernetes.io/service-name={} -o yaml`",
+            service_port.name, name.name
+        ),
+    }
+}
+
 /// Identity is the address: seen twice it is one endpoint, as good as the better of the two.
 fn merge(
-    targets: &mut BTreeMap<IpAddr, Target>,
+    targets: &mut BTreeMap<IpAddr, (Target, u16)>,
     readiness: &mut BTreeMap<IpAddr, Readiness>,
     endpoint: &SliceEndpoint,
-    target: Target,
+    found: (Target, u16),
 ) {
     let now = match endpoint {
         SliceEndpoint { ready: true, .. } => Readiness::Ready,
         SliceEndpoint { serving: true, terminating: true, .. } => Readiness::Draining,
         SliceEndpoint { .. } => Readiness::NotReady,
     };
-    let known = readiness.entry(target.address).or_insert(now);
+    let known = readiness.entry(endpoint.address).or_insert(now);
     let better = now > *known;
     *known = now.max(*known);
-    match targets.entry(target.address) {
-        Entry::Vacant(entry) => drop(entry.insert(target)),
+    match targets.entry(endpoint.address) {
+        Entry::Vacant(entry) => drop(entry.insert(found)),
         // Equally good ones must not be told apart by their order.
         Entry::Occupied(mut entry) => {
-            if better || (now == *known && (target.tunnel, &target.node) < (entry.get().tunnel, &entry.get().node)) {
-                entry.insert(target);
+            let rank = |(target, port): &(Target, u16)| (target.tunnel, target.node.clone(), *port);
+            if better || (now == *known && rank(&found) < rank(entry.get())) {
+                entry.insert(found);
             }
         }
-    }
-}
-
-fn chosen(choice: DeliveryChoice, of_its_node: bool) -> Result<Delivery, &'static str> {
-    match (choice, of_its_node) {
-        (DeliveryChoice::Local | DeliveryChoice::Auto, true) => Ok(Delivery::Local),
-        (DeliveryChoice::Veth, _) => Ok(Delivery::Veth),
-        (DeliveryChoice::Local, false) => Err("they have addresses of their own, and delivery Local hands packets to \
-             the node's stack, which would answer with a reset; run them with hostNetwork, or set `delivery: Veth` for \
-             network namespaces that have the VIP on their loopback"),
-        (DeliveryChoice::Auto, false) => Err("they are ordinary pods, for which delivery Auto means Nat, which this \
-             version does not have; run them with hostNetwork, or set `delivery: Veth` for network namespaces that \
-             have the VIP on their loopback"),
-        (DeliveryChoice::Nat, _) => Err("this version does not have delivery Nat; run them with hostNetwork and set \
-             `delivery: Auto`, or set `delivery: Veth` for network namespaces that have the VIP on their loopback"),
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::issue::{Issue, Issues};
-use super::select::{Delivery, Target, TargetGroup};
+use super::answering::Candidates;
+use super::delivery::{Asked, chosen};
+use super::issue::Issues;
+use super::select::Target;
 use crate::index::Index;
-use crate::model::{Backends, DeliveryChoice, GivenEndpoint, ProblemReason, VirtualService};
+use crate::model::{Backends, DeliveryChoice, Frontend, GivenEndpoint, VirtualService};
 
 /// Whether the VirtualService gives an endpoint of this address.
 pub(super) fn has(service: &VirtualService, address: IpAddr) -> bool {
@@ -17,46 +19,41 @@ pub(super) fn has(service: &VirtualService, address: IpAddr) -> bool {
 }
 
 /// The given endpoints: one group, always ready.
-pub(super) fn group(
+pub(super) fn candidates(
     index: &Index,
     service: &VirtualService,
     endpoints: &[GivenEndpoint],
+    frontend: Frontend,
     issues: &mut Issues,
-) -> TargetGroup {
+) -> Candidates {
     let mut targets = BTreeMap::new();
-    for &GivenEndpoint { address, weight, tunnel, delivery } in endpoints {
+    for &GivenEndpoint { address, weight, tunnel, delivery, port } in endpoints {
         let tunnel = tunnel.unwrap_or(address);
         let choice = delivery.unwrap_or(service.delivery);
-        match chosen(index, choice, address, tunnel) {
-            Ok(delivery) => {
-                targets.insert(
-                    address,
-                    Target { address, tunnel, node: None, delivery, weight, ready: weight > 0, serving: true },
-                );
+        let asked = Asked {
+            choice,
+            address,
+            of_its_node: of_its_node(index, choice, address, tunnel),
+            vip: frontend.vip,
+            port: frontend.port,
+            listens: port.unwrap_or(frontend.port),
+            field: "spec.endpoints",
+        };
+        match chosen(&asked) {
+            Ok((delivery, why)) => {
+                let ready = weight > 0;
+                let target = Target { address, tunnel, node: None, delivery, why, weight, ready, serving: true };
+                targets.insert(address, (target, asked.listens));
             }
-            Err(why) => {
-                issues.of_endpoint(address, Issue::new(ProblemReason::DeliveryMismatch, "spec.endpoints", why));
-            }
+            Err(issue) => issues.of_endpoint(address, issue),
         }
     }
-    TargetGroup { name: String::new(), weight: 1, targets }
+    Candidates { name: String::new(), weight: 1, targets }
 }
 
-fn chosen(index: &Index, choice: DeliveryChoice, address: IpAddr, tunnel: IpAddr) -> Result<Delivery, &'static str> {
+/// Whether an endpoint's address is its node's own. Who asks for `Local` knows that its node answers.
+fn of_its_node(index: &Index, choice: DeliveryChoice, address: IpAddr, tunnel: IpAddr) -> bool {
     let of_one_node =
         || index.nodes().any(|node| node.internal_ips.contains(&address) && node.internal_ips.contains(&tunnel));
-    match choice {
-        DeliveryChoice::Local => Ok(Delivery::Local),
-        DeliveryChoice::Veth => Ok(Delivery::Veth),
-        DeliveryChoice::Auto if tunnel == address || of_one_node() => Ok(Delivery::Local),
-        DeliveryChoice::Auto => {
-            Err("its tunnel address is another, so delivery Auto means Nat, which this version does \
-             not have; set `delivery: Local` if processes of the node itself answer, or `delivery: Veth` if it is a \
-             network namespace that has the VIP on its loopback")
-        }
-        DeliveryChoice::Nat => {
-            Err("this version does not have delivery Nat; use `delivery: Local` with processes of the \
-             node itself, or `delivery: Veth` with a network namespace that has the VIP on its loopback")
-        }
-    }
+    choice == DeliveryChoice::Local || tunnel == address || of_one_node()
 }

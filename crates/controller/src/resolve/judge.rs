@@ -1,9 +1,10 @@
 //! What the objects alone say of a VirtualService, for its status: no node's view, no table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::answering;
+use super::delivery::{Delivery, Why};
 use super::issue::Issues;
 use crate::index::Index;
 use crate::model::{Policy, ProblemReason, ServiceName};
@@ -19,6 +20,8 @@ pub struct Judgement {
     pub ready: usize,
     /// Endpoints that still answer, and are not ready.
     pub draining: usize,
+    /// How endpoints get their packets, and why, with their number.
+    pub deliveries: BTreeMap<(Delivery, Why), usize>,
     /// All endpoints, those that cannot be used among them.
     pub total: usize,
 }
@@ -41,9 +44,11 @@ pub fn judge(index: &Index, name: &ServiceName, policy: &Policy) -> Option<Judge
     // (ready, serving), of whatever frontend says best.
     let mut endpoints: BTreeMap<IpAddr, (bool, bool)> =
         issues.endpoints().into_iter().map(|address| (address, (false, false))).collect();
+    let mut delivered = BTreeMap::<_, BTreeSet<IpAddr>>::new();
     for target in sets.iter().flat_map(|set| &set.groups).flat_map(|group| group.targets.values()) {
         let known = endpoints.entry(target.address).or_default();
         *known = (known.0 | target.ready, known.1 | target.serving);
+        delivered.entry((target.delivery, target.why)).or_default().insert(target.address);
     }
     let findings = issues.end().into_iter().map(|issue| Finding { reason: issue.reason, message: issue.message });
     Some(Judgement {
@@ -51,6 +56,7 @@ pub fn judge(index: &Index, name: &ServiceName, policy: &Policy) -> Option<Judge
         findings: findings.collect(),
         ready: endpoints.values().filter(|(ready, _)| *ready).count(),
         draining: endpoints.values().filter(|(ready, serving)| *serving && !ready).count(),
+        deliveries: delivered.into_iter().map(|(how, endpoints)| (how, endpoints.len())).collect(),
         total: endpoints.len(),
     })
 }

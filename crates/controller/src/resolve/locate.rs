@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::delivery::Delivery;
 use super::issue::{Issue, Issues};
 use super::routes::Routes;
-use super::select::{Delivery, Part, Target};
+use super::select::{Part, Ports, Target};
 use super::uses::Uses;
-use crate::model::{EndpointState, FarEnd, Frontend, LocalDelivery, Path, ProblemReason, ServiceState};
+use crate::model::{EndpointState, FarEnd, Frontend, LocalDelivery, Path, ProblemReason, ServiceState, TargetPorts};
 
 /// A part of a VirtualService, as this node reaches its endpoints.
 #[derive(Debug)]
@@ -40,9 +41,10 @@ pub(super) fn locate(part: &Part, field: &'static str, here: &Here) -> Located {
     let vips: BTreeSet<IpAddr> = frontends.iter().map(|frontend| frontend.vip).collect();
     let mut uses = Uses { vips, ..Uses::default() };
     let mut endpoints = Vec::with_capacity(part.targets.len());
+    let mut listening = Listening { frontends: &frontends, ports: &part.ports, last: TargetPorts::default() };
     for target in &part.targets {
         let path = if target.node.as_deref() == Some(here.node.as_str()) || here.routes.is_own(target.tunnel) {
-            Path::Local(deliver(target, field, here, &mut uses, &mut issues))
+            Path::Local(deliver(target, &mut listening, field, here, &mut uses, &mut issues))
         } else {
             tunnel(target, field, here, &mut uses, &mut issues)
         };
@@ -80,7 +82,33 @@ fn tunnel(target: &Target, field: &'static str, here: &Here, uses: &mut Uses, is
     }
 }
 
-fn deliver(target: &Target, field: &'static str, here: &Here, uses: &mut Uses, issues: &mut Issues) -> LocalDelivery {
+/// Where endpoints of a part listen.
+struct Listening<'a> {
+    frontends: &'a BTreeSet<Frontend>,
+    ports: &'a Ports,
+    /// What the last endpoint got: nearly always the next one's too.
+    last: TargetPorts,
+}
+
+impl Listening<'_> {
+    fn of(&mut self, address: IpAddr) -> TargetPorts {
+        let asked = self.frontends.iter().map(|frontend| (frontend.protocol, frontend.port));
+        let listens = asked.filter_map(|port| Some((port, self.ports.get(&port)?.at(address)))).collect();
+        if *self.last != listens {
+            self.last = Arc::new(listens);
+        }
+        Arc::clone(&self.last)
+    }
+}
+
+fn deliver(
+    target: &Target,
+    listening: &mut Listening<'_>,
+    field: &'static str,
+    here: &Here,
+    uses: &mut Uses,
+    issues: &mut Issues,
+) -> LocalDelivery {
     if here.routes.is_own(target.tunnel) {
         uses.tunnels.insert(target.tunnel);
     }
@@ -98,6 +126,38 @@ fn deliver(target: &Target, field: &'static str, here: &Here, uses: &mut Uses, i
                 LocalDelivery::None
             }
         },
+        Delivery::Nat => match routed_here(target.address, here) {
+            Ok(()) => {
+                uses.nat.insert(target.address);
+                LocalDelivery::Nat { ports: listening.of(target.address) }
+            }
+            Err(why) => {
+                issues.of_endpoint(target.address, Issue::new(ProblemReason::NoRoute, field, why));
+                LocalDelivery::None
+            }
+        },
+    }
+}
+
+/// Whether what is rewritten to this address stays on this node. One whose pod is gone would follow the default route
+/// out (lesson 14).
+fn routed_here(address: IpAddr, here: &Here) -> Result<(), String> {
+    if here.routes.is_own(address) {
+        return Ok(());
+    }
+    let is_gone = "is the pod gone, or not set up yet by the CNI plugin?";
+    match here.routes.entry(address) {
+        None => Err(format!(
+            "delivery Nat needs a route to it on this node, and there is none; {is_gone} (see `ip route get {address}`)"
+        )),
+        Some(entry) if here.routes.is_uplink(&entry.interface) => Err(format!(
+            "its route leaves this node by {}, so it is not here; {is_gone} (see `ip route get {address}`)",
+            entry.interface
+        )),
+        Some(entry) if here.routes.refuses(entry) => {
+            Err(format!("its route on this node refuses it; {is_gone} (see `ip route get {address}`)"))
+        }
+        Some(_) => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod answering;
 mod backends;
+mod delivery;
 mod given;
 mod issue;
 mod judge;
@@ -30,6 +31,7 @@ use crate::index::Index;
 use crate::model::{NextHopKey, NodeView, Place, Policy, Problem, ProblemReason, Role, ServiceName, State};
 use crate::parallel::parallel_with;
 use crate::table::Builder;
+pub use delivery::{Delivery, Why};
 use issue::backends_field;
 pub use judge::{Finding, Judgement, judge};
 use locate::{Here, Located, locate};

@@ -51,7 +51,7 @@ impl Resolver {
             loopback: self.uses.loopback.keys().copied().collect(),
             far_ends: self.uses.veths.keys().map(|(interface, _)| interface.clone()).collect(),
             replies: self.uses.replies.keys().cloned().collect(),
-            egress: false,
+            egress: !self.uses.nat.is_empty(),
         }
     }
 }

@@ -17,6 +17,7 @@ pub struct Routes {
     interfaces: BTreeMap<String, InterfaceView>,
     own: BTreeSet<IpAddr>,
     tunnel: Vec<IpAddr>,
+    attached: BTreeSet<String>,
 }
 
 /// A way to a destination.
@@ -55,6 +56,7 @@ impl Routes {
             interfaces: view.interfaces.iter().map(|interface| (interface.name.clone(), interface.clone())).collect(),
             own: view.interfaces.iter().flat_map(|interface| &interface.addresses).map(IpNet::addr).collect(),
             tunnel: view.tunnel.clone(),
+            attached: view.uplinks().map(str::to_owned).collect(),
             ..Self::default()
         };
         routes.own.extend(&view.tunnel);
@@ -95,6 +97,26 @@ impl Routes {
     #[must_use]
     pub fn interface(&self, name: &str) -> Option<&InterfaceView> {
         self.interfaces.get(name)
+    }
+
+    /// Whether what leaves by this interface leaves by one that the program is attached to.
+    #[must_use]
+    pub fn is_uplink(&self, name: &str) -> bool {
+        let mut beneath = Some(name);
+        // A VLAN device's frames leave by the device beneath; as many steps as there can be tags, and more.
+        for _ in 0..4 {
+            let Some(name) = beneath else { return false };
+            if self.attached.contains(name) {
+                return true;
+            }
+            beneath = self.interfaces.get(name).and_then(|interface| interface.parent.as_deref());
+        }
+        false
+    }
+
+    /// Whether a route refuses (blackhole, unreachable, prohibit): the view shows those on the loopback.
+    pub(super) fn refuses(&self, entry: &NextHopView) -> bool {
+        entry.interface == "lo"
     }
 
     /// The way that tunnels to this destination take.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use guenon_ebpf::abi::Row;
 
 use super::answering::{self, Answering};
+use super::delivery::{Delivery, Listening, Why};
 use super::issue::{Issue, Issues, backends_field};
 use crate::index::Index;
-use crate::model::{Frontend, Policy, ProblemReason, ServiceName, VirtualService};
+use crate::model::{Frontend, Policy, ProblemReason, Protocol, ServiceName, VirtualService};
 use crate::table::{self, Builder, Candidate, Group};
 
 /// Frontends of one VirtualService that have the same endpoints: one service of the data path.
@@ -20,6 +21,9 @@ pub(super) struct Part {
     pub(super) frontends: BTreeSet<Frontend>,
     pub(super) client_ip: bool,
     pub(super) groups: Vec<TargetGroup>,
+    /// Where endpoints of delivery `Nat` listen, by protocol and port of frontends. Beside the groups, so that frontends with
+    /// other target ports share one table.
+    pub(super) ports: Ports,
     /// Every endpoint of every group once, in order of address: the order of the data path's endpoint block.
     pub(super) targets: Vec<Target>,
     pub(super) rows: Arc<[Row]>,
@@ -42,6 +46,7 @@ pub(super) struct Target {
     /// Its node, where the objects name it.
     pub(super) node: Option<Arc<str>>,
     pub(super) delivery: Delivery,
+    pub(super) why: Why,
     /// Its share of new flows within its group.
     pub(super) weight: u32,
     /// Whether it says that it is ready; one that is given is, unless its weight is 0.
@@ -50,12 +55,8 @@ pub(super) struct Target {
     pub(super) serving: bool,
 }
 
-/// How an endpoint gets its packets; what this version has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Delivery {
-    Local,
-    Veth,
-}
+/// Where endpoints of delivery `Nat` listen, by protocol and port of frontends.
+pub(super) type Ports = BTreeMap<(Protocol, u16), Listening>;
 
 /// What the objects say of a VirtualService.
 #[derive(Debug, Default)]
@@ -75,12 +76,12 @@ pub(super) fn select(
     let mut issues = Issues::default();
     let sets = answering::sets(index, service, policy, &mut issues);
     let mut parts = Vec::with_capacity(sets.len());
-    for Answering { groups, frontends } in sets {
-        let name = match frontends.first() {
+    for answering in sets {
+        let name = match answering.frontends.first() {
             Some(least) if !parts.is_empty() => service.name.part(*least),
             _ => service.name.clone(),
         };
-        let part = part(name, frontends, service.client_ip, groups, builder, before);
+        let part = part(name, answering, service.client_ip, builder, before);
         if part.targets.len() == table::MAX_ENDPOINTS {
             let message =
                 format!("a service has {} endpoints at most; of more, the rest takes no flows", table::MAX_ENDPOINTS);
@@ -91,22 +92,16 @@ pub(super) fn select(
     Selection { parts, issues: issues.end() }
 }
 
-fn part(
-    name: ServiceName,
-    frontends: BTreeSet<Frontend>,
-    client_ip: bool,
-    groups: Vec<TargetGroup>,
-    builder: &mut Builder,
-    before: &[Part],
-) -> Part {
+fn part(name: ServiceName, answering: Answering, client_ip: bool, builder: &mut Builder, before: &[Part]) -> Part {
+    let Answering { groups, frontends, ports } = answering;
     let shares: Vec<_> = groups.iter().map(shares).collect();
     if let Some(same) = before.iter().find(|part| part.groups.iter().map(self::shares).eq(shares.iter().cloned())) {
         let targets = targets(&groups, same.targets.iter().map(|target| target.address));
-        return Part { name, frontends, client_ip, targets, groups, rows: Arc::clone(&same.rows) };
+        return Part { name, frontends, client_ip, targets, groups, ports, rows: Arc::clone(&same.rows) };
     }
     let table = builder.build(&shares);
     let targets = targets(&groups, table.endpoints.into_iter());
-    Part { name, frontends, client_ip, targets, groups, rows: table.rows }
+    Part { name, frontends, client_ip, targets, groups, ports, rows: table.rows }
 }
 
 /// What the table is made of.

@@ -18,6 +18,8 @@ pub(super) struct Uses {
     pub(super) veths: BTreeSet<(String, IpAddr)>,
     /// Devices of endpoints behind veths, and the VIPs that those reply from.
     pub(super) replies: BTreeSet<(String, IpAddr)>,
+    /// Endpoints of this node that get their packets by `Nat`.
+    pub(super) nat: BTreeSet<IpAddr>,
 }
 
 /// What all services together make use of.
@@ -29,6 +31,7 @@ pub(super) struct AllUses {
     pub(super) loopback: Counted<IpAddr>,
     pub(super) veths: Counted<(String, IpAddr)>,
     pub(super) replies: Counted<(String, IpAddr)>,
+    pub(super) nat: Counted<IpAddr>,
 }
 
 impl AllUses {
@@ -38,11 +41,12 @@ impl AllUses {
         if old == new {
             return (BTreeSet::new(), false);
         }
-        let Self { next_hops, tunnels, vips, loopback, veths, replies } = self;
+        let Self { next_hops, tunnels, vips, loopback, veths, replies, nat } = self;
         tunnels.swap(&old.tunnels, &new.tunnels);
         loopback.swap(&old.loopback, &new.loopback);
         veths.swap(&old.veths, &new.veths);
         replies.swap(&old.replies, &new.replies);
+        nat.swap(&old.nat, &new.nat);
         let touched = next_hops.swap(&old.next_hops, &new.next_hops);
         let vips = vips.swap(&old.vips, &new.vips);
         (touched.into_iter().map(|(key, _)| key).collect(), !vips.is_empty())
@@ -68,6 +72,10 @@ impl<T> Default for Counted<T> {
 impl<T: Ord + Clone> Counted<T> {
     pub(super) fn keys(&self) -> impl Iterator<Item = &T> {
         self.0.keys()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(super) fn contains(&self, key: &T) -> bool {

@@ -21,9 +21,9 @@ impl ViewChange {
         if old == new {
             return Self::None;
         }
-        let NodeView { node, roles, tunnel, interfaces, next_hops, attached: _ } = new;
+        let NodeView { node, roles, tunnel, interfaces, next_hops, attached } = new;
         let same = (&old.node, &old.roles, &old.tunnel, &old.interfaces) == (node, roles, tunnel, interfaces);
-        if !same || !routes(&old.next_hops).eq(routes(next_hops)) {
+        if !same || old.attached != *attached || !routes(&old.next_hops).eq(routes(next_hops)) {
             return Self::All;
         }
         let (before, after) = (neighbours(&old.next_hops), neighbours(next_hops));

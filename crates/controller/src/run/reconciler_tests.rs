@@ -60,8 +60,13 @@ fn view() -> NodeView {
 
 /// A service on 203.0.113.`vip` with endpoints 172.17.3.1 to .`endpoints`.
 fn service(name: &str, vip: u8, endpoints: u8) -> VirtualService {
-    let endpoint =
-        |last| GivenEndpoint { address: IpAddr::from([172, 17, 3, last]), weight: 1, tunnel: None, delivery: None };
+    let endpoint = |last| GivenEndpoint {
+        address: IpAddr::from([172, 17, 3, last]),
+        weight: 1,
+        tunnel: None,
+        delivery: None,
+        port: None,
+    };
     VirtualService {
         name: ServiceName::new("shop", name),
         created: 0,

@@ -174,6 +174,7 @@ fn device<'a>(path: &Path, next_hop: impl Fn(&NextHopKey) -> Option<&'a NextHopS
     match path {
         Path::Tunnel { next_hop: key, .. } => next_hop(key).map(|next_hop| next_hop.egress.ifindex),
         Path::Local(LocalDelivery::Veth { ifindex, .. }) => Some(*ifindex),
-        Path::Local(LocalDelivery::Local | LocalDelivery::None) | Path::Unreachable { .. } => None,
+        Path::Local(LocalDelivery::Local | LocalDelivery::Nat { .. } | LocalDelivery::None)
+        | Path::Unreachable { .. } => None,
     }
 }

@@ -9,7 +9,7 @@ use super::outcome::{difference, reason};
 use crate::apply::{DataPath, Operation, Refusal};
 use crate::datapath::private::{self, PrivateError, PrivateMaps, PrivateProgram};
 use crate::datapath::tables::{Capacities, NoReaders, Tables};
-use crate::model::{LocalDelivery, Path, ServiceState, State};
+use crate::model::{Path, ServiceState, State};
 
 /// How the program is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,9 +224,7 @@ fn capacities(state: &State) -> Capacities {
         row_pages: sum(|service| service.rows.len().div_ceil(1024)),
         // Each frontend with each endpoint, and each VIP with each for fragments.
         locals: sum(|service| {
-            let here = |path: &Path| {
-                matches!(path, Path::Local(LocalDelivery::Local | LocalDelivery::Veth { .. } | LocalDelivery::None))
-            };
+            let here = |path: &Path| matches!(path, Path::Local(_));
             service.frontends.len() * 2 * service.endpoints.iter().filter(|endpoint| here(&endpoint.path)).count()
         }),
         flows: 65_536,

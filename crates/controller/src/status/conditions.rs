@@ -40,7 +40,7 @@ pub(super) fn of_judged(
         (reasons::ACCEPTED, "the object is valid and its frontends are its own".to_owned())
     });
     let resolved = aspect(types::RESOLVED_REFS, generation, judged, is_about_references, || {
-        (reasons::RESOLVED_REFS, "all that it refers to is there and can be used".to_owned())
+        (reasons::RESOLVED_REFS, format!("all that it refers to is there and can be used{}", deliveries(judged)))
     });
     let (programmed, counts) = programmed(&service.name, generation, version, directors);
     let no_endpoints = judged.findings.iter().find(|finding| finding.reason == ProblemReason::NoReadyEndpoints);
@@ -99,6 +99,16 @@ fn aspect(
     }
 }
 
+/// Which deliveries endpoints get, and why; nothing where there are none.
+fn deliveries(judged: &Judgement) -> String {
+    let said = judged.deliveries.iter().map(|((delivery, why), number)| {
+        let noun = if *number == 1 { "endpoint" } else { "endpoints" };
+        format!("{} for {number} {noun} ({})", delivery.name(), why.reason())
+    });
+    let said = join_with(", ", said);
+    if said.is_empty() { said } else { format!("; delivery {said}") }
+}
+
 /// Of the object's own validity and claims.
 fn is_about_acceptance(reason: ProblemReason) -> bool {
     side(reason) == Some(types::ACCEPTED)
@@ -120,6 +130,7 @@ const fn side(reason: ProblemReason) -> Option<&'static str> {
         | ProblemReason::PortNotFound
         | ProblemReason::TargetPortMismatch
         | ProblemReason::DeliveryMismatch
+        | ProblemReason::FamilyMismatch
         | ProblemReason::NoTunnelAddress => Some(types::RESOLVED_REFS),
         ProblemReason::Contested
         | ProblemReason::NoReadyEndpoints

@@ -1,19 +1,22 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::Serialize;
 
 use super::InForce;
 use super::format::{self, Style, Tone, number, plain};
-use crate::model::{LocalDelivery, NextHopKey, NextHopState, Path, ServiceName};
+use crate::model::{LocalDelivery, NextHopKey, NextHopState, Path, Protocol, ServiceName};
 
 /// An endpoint of a service and the way to it.
 #[derive(Debug, Serialize)]
 pub(super) struct Endpoint {
     pub(super) service: String,
     pub(super) endpoint: IpAddr,
-    /// `tunnel`, `local`, `veth`, `undeliverable`, `unreachable`.
+    /// `tunnel`, `local`, `veth`, `nat`, `undeliverable`, `unreachable`.
     pub(super) path: &'static str,
+    /// Where it listens, by the port and protocol that clients dial, for `nat`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) target_ports: BTreeMap<String, u16>,
     /// The tunnel address, for `tunnel` and `unreachable`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tunnel: Option<IpAddr>,
@@ -65,6 +68,7 @@ fn way(path: &Path, next_hops: &BTreeMap<NextHopKey, NextHopState>) -> Endpoint 
         service: String::new(),
         endpoint: IpAddr::from([0; 4]),
         path: "undeliverable",
+        target_ports: BTreeMap::new(),
         tunnel: None,
         next_hop: None,
         interface: None,
@@ -93,11 +97,22 @@ fn way(path: &Path, next_hops: &BTreeMap<NextHopKey, NextHopState>) -> Endpoint 
             fault: mac.is_none().then_some("no_neighbour"),
             ..nowhere
         },
+        Path::Local(LocalDelivery::Nat { ports }) => {
+            let shown =
+                |((protocol, port), listens): (&(Protocol, u16), &u16)| (format!("{port}/{protocol}"), *listens);
+            Endpoint { path: "nat", target_ports: ports.iter().map(shown).collect(), ..nowhere }
+        }
         Path::Local(LocalDelivery::None) => Endpoint { fault: Some("no_delivery"), ..nowhere },
         Path::Unreachable { destination } => {
             Endpoint { path: "unreachable", tunnel: Some(*destination), fault: Some("no_route"), ..nowhere }
         }
     }
+}
+
+/// `tunnel`, `nat :8080`, `nat :5353 :8080`.
+fn path_shown(endpoint: &Endpoint) -> String {
+    let ports: BTreeSet<u16> = endpoint.target_ports.values().copied().collect();
+    ports.iter().fold(endpoint.path.to_owned(), |shown, port| format!("{shown} :{port}"))
 }
 
 pub(super) fn table(list: &[Endpoint], style: Style) -> String {
@@ -114,7 +129,7 @@ pub(super) fn table(list: &[Endpoint], style: Style) -> String {
         vec![
             plain(&endpoint.service),
             plain(endpoint.endpoint.to_string()),
-            plain(endpoint.path),
+            plain(path_shown(endpoint)),
             plain(shown(endpoint.tunnel)),
             plain(next_hop),
             plain(endpoint.mac.clone().unwrap_or_else(|| "-".to_owned())),

@@ -1,4 +1,4 @@
-//! VIPs, tunnel addresses and directors.
+//! VIPs, tunnel addresses and directors. What `VIPS` says: in `nat.rs`.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -29,14 +29,19 @@ impl<S: Store> Tables<S> {
         if self.vips.contains_key(&address) {
             return Err(Refusal::Inconsistent(format!("accept tunnels on {address}: it is a VIP")));
         }
-        let slot = self.address_vacancy(address, &BTreeSet::new(), 1)?;
+        let known = self.nat_endpoints.get_mut(&address).and_then(|known| known.slot.take());
+        let slot = match known {
+            Some(slot) => slot,
+            None => self.address_vacancy(address, &BTreeSet::new(), 1)?,
+        };
         fill(&self.address_slots, &self.store, slot, address, AddressTag::new(AddressKind::Tunnel, 0, 0));
         self.tunnels.insert(address, slot);
         Ok(())
     }
 
     pub(super) fn remove_tunnel(&mut self, address: IpAddr) {
-        if let Some(slot) = self.tunnels.remove(&address) {
+        let Some(slot) = self.tunnels.remove(&address) else { return };
+        if !self.becomes_nat_endpoint(address, slot) {
             self.address_slots.withdraw(&self.store, slot);
             self.quarantine.push(Retired::Address(slot));
         }
@@ -80,7 +85,8 @@ impl<S: Store> Tables<S> {
         reserved: &BTreeSet<u32>,
         nth: usize,
     ) -> Result<u32, Refusal> {
-        let (used, capacity) = (self.vips.len() + self.tunnels.len(), self.address_slots.capacity());
+        let endpoints = self.nat_endpoints.values().filter(|known| known.slot.is_some()).count();
+        let (used, capacity) = (self.vips.len() + self.tunnels.len() + endpoints, self.address_slots.capacity());
         let refused = || full(Table::Addresses.map(), nth, capacity.saturating_sub(used), capacity);
         if used + nth > capacity {
             return Err(refused());
@@ -90,6 +96,10 @@ impl<S: Store> Tables<S> {
     }
 
     pub(super) fn put_vip(&mut self, address: IpAddr, id: u32, slot: u32) {
+        if let Some(known) = self.nat_endpoints.get_mut(&address) {
+            known.slot = None;
+        }
+        self.write_vip(id, address);
         let tag = vip_tag(id, self.on_node.contains(&address));
         fill(&self.address_slots, &self.store, slot, address, tag);
         self.vips.insert(address, Vip { id, slot, uses: 0 });
@@ -97,11 +107,12 @@ impl<S: Store> Tables<S> {
 
     /// Withdraws a VIP whose last frontend is about to go, so that its packets are passed rather than dropped.
     pub(super) fn remove_vip(&mut self, address: IpAddr) {
-        if let Some(vip) = self.vips.remove(&address) {
+        let Some(vip) = self.vips.remove(&address) else { return };
+        if !self.becomes_nat_endpoint(address, vip.slot) {
             self.address_slots.withdraw(&self.store, vip.slot);
             self.quarantine.push(Retired::Address(vip.slot));
-            self.quarantine.push(Retired::Vip(vip.id));
         }
+        self.quarantine.push(Retired::Vip(vip.id));
     }
 }
 
@@ -109,7 +120,7 @@ fn vip_tag(id: u32, on_node: bool) -> AddressTag {
     AddressTag::new(AddressKind::Vip, id, if on_node { ADDRESS_ON_NODE } else { 0 })
 }
 
-fn fill(slots: &Slots, store: &impl Store, slot: u32, address: IpAddr, tag: AddressTag) {
+pub(super) fn fill(slots: &Slots, store: &impl Store, slot: u32, address: IpAddr, tag: AddressTag) {
     let Address { hi, lo } = Address::from_ip(address);
     slots.fill(store, slot, &[(0, hi), (1, lo)], tag.0);
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use guenon_ebpf::abi::{self, Address, Delivery, DeliveryMode, EndpointKind, MAX_HEADER};
 use guenon_ebpf::outer;
 
-use crate::model::{EndpointState, LocalDelivery, Mac, NextHopKey, Path};
+use crate::model::{EndpointState, LocalDelivery, Mac, NextHopKey, Path, Protocol, TargetPorts};
 
 /// Words of an element of `ENDPOINTS`.
 pub(super) const ENDPOINT_WORDS: usize = size_of::<abi::Endpoint>() / 8;
@@ -35,7 +35,7 @@ pub(super) fn encode(
     let mut written = match &endpoint.path {
         Path::Tunnel { source, destination, .. } => outer::endpoint(*source, *destination, endpoint.address, gue_port)?,
         Path::Local(delivery) => {
-            abi::Endpoint { kind: EndpointKind::Local as u8, delivery: encode_delivery(delivery), ..blank }
+            abi::Endpoint { kind: EndpointKind::Local as u8, delivery: encode_delivery(delivery, None), ..blank }
         }
         Path::Unreachable { destination } => {
             // The program looks no further than the kind; the address is kept for people.
@@ -48,8 +48,17 @@ pub(super) fn encode(
     Some(written)
 }
 
-pub(super) fn encode_delivery(delivery: &LocalDelivery) -> Delivery {
+/// Writes a delivery, for frontends of this protocol and port; `None`: for all of a service's.
+pub(super) fn encode_delivery(delivery: &LocalDelivery, frontend: Option<(Protocol, u16)>) -> Delivery {
     match delivery {
+        LocalDelivery::Nat { ports } => {
+            let nat = |port| Delivery { mode: DeliveryMode::Nat as u8, port, ..Delivery::default() };
+            match frontend {
+                None => nat(0),
+                // Where nobody knows the port, nothing can be delivered.
+                Some(frontend) => ports.get(&frontend).map_or(Delivery::default(), |port| nat(*port)),
+            }
+        }
         LocalDelivery::Local => Delivery { mode: DeliveryMode::Local as u8, ..Delivery::default() },
         LocalDelivery::Veth { ifindex, mac, mtu } => Delivery {
             mac: mac.map_or([0; 6], |mac| mac.0),
@@ -94,6 +103,8 @@ fn decode_delivery(delivery: &Delivery) -> Option<LocalDelivery> {
             mac: (delivery.mac != [0; 6]).then_some(Mac(delivery.mac)),
             mtu: delivery.mtu.into(),
         }),
+        // The ports are in `LOCALS`.
+        mode if mode == DeliveryMode::Nat as u8 => Some(LocalDelivery::Nat { ports: TargetPorts::default() }),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use guenon_ebpf::abi::{Address, FrontendSlot, LocalSlot};
+use guenon_ebpf::abi::{Address, Delivery, DeliveryMode, FrontendSlot, LocalSlot};
 use guenon_ebpf::probe::home_of_local;
 use zerocopy::transmute;
 
@@ -12,7 +12,7 @@ use super::slots::Slots;
 use super::store::{Store, Table};
 use super::{Tables, full};
 use crate::apply::Refusal;
-use crate::model::LocalDelivery;
+use crate::model::{LocalDelivery, Protocol};
 
 /// Key bits of a frontend (port 0: any port of its VIP and protocol), and the endpoint's address.
 pub(super) type LocalKey = (u64, Address);
@@ -43,10 +43,24 @@ enum Step {
     Remove { slot: u32 },
 }
 
-/// The value of a delivery.
-pub(super) fn value(delivery: &LocalDelivery, frontend: u32, counter: u32) -> LocalValue {
-    let [first, second]: [u64; 2] = transmute!(encode_delivery(delivery));
+/// The value of a delivery to a frontend of these key bits.
+pub(super) fn value(delivery: &LocalDelivery, bits: u64, frontend: u32, counter: u32) -> LocalValue {
+    let slot = FrontendSlot(bits);
+    let asked = (Protocol::from_transport(slot.transport()), slot.port());
+    let [first, second]: [u64; 2] = transmute!(encode_delivery(delivery, Some(asked)));
     [first, second, u64::from(frontend) | u64::from(counter) << 32]
+}
+
+/// The delivery of a value.
+pub(super) fn delivery([first, second, _]: LocalValue) -> Delivery {
+    transmute!([first, second])
+}
+
+/// What serves fragments after the first: they have no port, so none is rewritten, and no frontend is counted, since they
+/// may be of any.
+fn of_any_port(value: LocalValue) -> LocalValue {
+    let [first, second]: [u64; 2] = transmute!(Delivery { port: 0, ..delivery(value) });
+    [first, second, value[2] | u64::from(u32::MAX)]
 }
 
 /// The key that serves fragments after the first.
@@ -64,8 +78,7 @@ impl<S: Store> Tables<S> {
                 .or_insert_with_key(|shared| self.shared.get(shared).cloned().unwrap_or_default());
             let port = FrontendSlot(key.0).port();
             match value {
-                // No frontend is counted, since fragments of any may come.
-                Some([a, b, c]) => ports.insert(port, [*a, *b, *c | u64::from(u32::MAX)]),
+                Some(value) => ports.insert(port, of_any_port(*value)),
                 None => ports.remove(&port),
             };
         }
@@ -118,6 +131,9 @@ impl<S: Store> Tables<S> {
     /// Carries out what adds and changes: before the rest of a change, so that nothing arrives unknown.
     pub(super) fn add_locals(&mut self, plan: &LocalPlan) {
         for (key, step) in &plan.steps {
+            if let Some(port) = self.target_port(step) {
+                self.set_target_port(FrontendSlot(key.0).transport(), port);
+            }
             match step {
                 Step::Insert { slot, value } => {
                     fill(&self.local_slots, &self.store, *slot, *key, *value);
@@ -140,6 +156,21 @@ impl<S: Store> Tables<S> {
                 Step::Remove { .. } => {}
             }
         }
+    }
+
+    /// The port that a step leads to, where its delivery changes ports.
+    fn target_port(&self, step: &Step) -> Option<u16> {
+        let value = match step {
+            Step::Insert { value, .. } | Step::Replace { value, .. } => *value,
+            Step::Update { slot, word, value } => {
+                let mut whole = self.local_value(*slot);
+                whole[*word] = *value;
+                whole
+            }
+            Step::Remove { .. } => return None,
+        };
+        let Delivery { mode, port, .. } = delivery(value);
+        (mode == DeliveryMode::Nat as u8 && port != 0).then_some(port)
     }
 
     /// Carries out what removes: after the rest of a change.
@@ -165,7 +196,7 @@ impl<S: Store> Tables<S> {
     }
 
     /// The value in a live slot.
-    fn local_value(&self, slot: u32) -> LocalValue {
+    pub(super) fn local_value(&self, slot: u32) -> LocalValue {
         let words: [u64; SLOT_WORDS] = self.store.element(Table::Locals, slot);
         [words[FIRST_VALUE], words[FIRST_VALUE + 1], words[FIRST_VALUE + 2]]
     }

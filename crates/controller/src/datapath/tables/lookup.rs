@@ -3,7 +3,10 @@
 
 use std::net::IpAddr;
 
-use guenon_ebpf::abi::{self, Address, AddressKind, AddressTag, Descriptor, FrontendSlot, LocalSlot, Row};
+use guenon_ebpf::abi::{
+    self, Address, AddressKind, AddressTag, DeliveryMode, Descriptor, FrontendSlot, LocalSlot, Row, VipSlot,
+    locate_target_port,
+};
 use guenon_ebpf::hash::{self, Schedule};
 use guenon_ebpf::probe::{PROBE_LIMIT, home_of_address, home_of_frontend, home_of_local};
 use zerocopy::transmute;
@@ -155,4 +158,30 @@ pub fn find_local(store: &impl Store, vip: u32, protocol: Protocol, port: u16, e
         }
     }
     None
+}
+
+/// Where delivery `Nat` sends a packet to this frontend and endpoint: address and port (0: the port stays, of a fragment
+/// after the first). `None`: its delivery is another, or there is none.
+pub fn translation(
+    store: &impl Store,
+    vip: u32,
+    protocol: Protocol,
+    port: u16,
+    endpoint: Address,
+) -> Option<(Address, u16)> {
+    let slot = find_local(store, vip, protocol, port, endpoint)?;
+    (slot.delivery.mode == DeliveryMode::Nat as u8).then_some((slot.address, slot.delivery.port))
+}
+
+/// The first question about a packet that leaves: whether some endpoint of delivery `Nat` listens on its source port.
+pub fn is_target_port(store: &impl Store, protocol: Protocol, port: u16) -> bool {
+    let (word, bit) = locate_target_port(protocol.transport() as u8, port);
+    store.load(Table::TargetPorts, word as usize) >> bit & 1 == 1
+}
+
+/// The VIP of an id, for flows that have it of this generation (its low eight bits); `None`: they are void.
+pub fn find_vip(store: &impl Store, id: u32, generation: u8) -> Option<Address> {
+    let [hi, lo, now]: [u64; size_of::<VipSlot>() / 8] = store.element(Table::Vips, id);
+    let address = Address { hi, lo };
+    (address != Address::default() && now as u8 == generation).then_some(address)
 }

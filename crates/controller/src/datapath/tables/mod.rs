@@ -19,6 +19,7 @@ mod header;
 mod ids;
 mod locals;
 pub mod lookup;
+mod nat;
 mod next_hops;
 mod observe;
 mod put;
@@ -47,6 +48,7 @@ use addresses::Vip;
 use extents::Extents;
 use ids::Ids;
 use locals::{LocalKey, LocalValue};
+use nat::NatEndpoint;
 use quarantine::{Quarantine, Retired};
 use slots::Slots;
 
@@ -67,6 +69,10 @@ pub struct Tables<S> {
     vips: BTreeMap<IpAddr, Vip>,
     tunnels: BTreeMap<IpAddr, u32>,
     directors: BTreeMap<IpAddr, u32>,
+    /// Addresses of endpoints of this node of delivery `Nat`.
+    nat_endpoints: BTreeMap<IpAddr, NatEndpoint>,
+    /// Ids that VIPs had in other tables, and keep here: flows name them.
+    kept_vips: BTreeMap<IpAddr, u32>,
     on_node: BTreeSet<IpAddr>,
     frontends: HashMap<Frontend, Held>,
     services: HashMap<ServiceName, u32>,
@@ -132,6 +138,8 @@ impl<S: Store> Tables<S> {
             vips: BTreeMap::new(),
             tunnels: BTreeMap::new(),
             directors: BTreeMap::new(),
+            nat_endpoints: BTreeMap::new(),
+            kept_vips: BTreeMap::new(),
             on_node: BTreeSet::new(),
             frontends: HashMap::new(),
             services: HashMap::new(),
@@ -231,7 +239,10 @@ impl<S: Store> Tables<S> {
                     self.store.publish(Table::Services, id as usize, 0);
                     self.service_ids.release(id);
                 }
-                Retired::Vip(id) => self.vip_ids.release(id),
+                Retired::Vip(id) => {
+                    self.clear_vip(id);
+                    self.vip_ids.release(id);
+                }
                 Retired::Address(slot) => self.address_slots.reclaim(&self.store, slot),
                 Retired::Director(slot) => self.director_slots.reclaim(&self.store, slot),
                 Retired::Frontend(slot) => {

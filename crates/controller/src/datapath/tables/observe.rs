@@ -4,16 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use guenon_ebpf::abi::{self, Address, AddressKind, AddressTag, Descriptor, FrontendSlot, Meta, PAGE_ROWS, Row};
+use guenon_ebpf::abi::{
+    self, Address, AddressKind, AddressTag, DeliveryMode, Descriptor, FrontendSlot, Meta, PAGE_ROWS, Row,
+};
 use zerocopy::transmute;
 
 use super::header::{EndpointWords, decode};
+use super::lookup::find_local;
 use super::next_hops::{decode_hop, decode_key, egress_of};
 use super::services::NAME_WORDS;
 use super::slots::{Usage, usage};
 use super::store::{Store, Table};
 use crate::model::{
-    Frontend, LocalDelivery, NextHopKey, NextHopState, Path, Protocol, ServiceName, ServiceState, State,
+    EndpointState, Frontend, LocalDelivery, NextHopKey, NextHopState, Path, Protocol, ServiceName, ServiceState, State,
+    TargetPorts,
 };
 
 /// Reads everything: meant for starting, and for people; its cost is that of the whole configuration.
@@ -37,6 +41,7 @@ pub fn read_state(store: &impl Store) -> State {
         }
     }
     state.next_hops = read_next_hops(store);
+    let ids: BTreeMap<IpAddr, u32> = vips.iter().map(|(id, vip)| (vip.to_ip(), *id)).collect();
     let mut frontends: BTreeMap<u32, BTreeSet<Frontend>> = BTreeMap::new();
     for (_, slot) in live_frontends(store) {
         if let Some(vip) = vips.get(&slot.vip()) {
@@ -45,7 +50,7 @@ pub fn read_state(store: &impl Store) -> State {
     }
     for (id, name) in service_names(store) {
         let frontends = frontends.remove(&id).unwrap_or_default();
-        if let Some(service) = read_service(store, id, frontends) {
+        if let Some(service) = read_service(store, id, frontends, &ids) {
             state.services.insert(name, Arc::new(service));
         }
     }
@@ -170,7 +175,12 @@ pub fn occupancy(store: &impl Store) -> Vec<Occupancy> {
     ]
 }
 
-fn read_service(store: &impl Store, id: u32, frontends: BTreeSet<Frontend>) -> Option<ServiceState> {
+fn read_service(
+    store: &impl Store,
+    id: u32,
+    frontends: BTreeSet<Frontend>,
+    vips: &BTreeMap<IpAddr, u32>,
+) -> Option<ServiceState> {
     // A writer may replace the block while it is read here, and use it again: then the descriptor has changed.
     for _ in 0..8 {
         let descriptor = Descriptor(store.load(Table::Services, id as usize));
@@ -181,6 +191,10 @@ fn read_service(store: &impl Store, id: u32, frontends: BTreeSet<Frontend>) -> O
             .iter()
             .map(|endpoint| decode(endpoint, |hop| decode_key(store, hop)))
             .collect();
+        let endpoints = endpoints.map(|mut endpoints| {
+            read_target_ports(store, &frontends, vips, &mut endpoints);
+            endpoints
+        });
         let rows = read_rows(store, descriptor);
         if store.load(Table::Services, id as usize) == descriptor.0 {
             let client_ip = descriptor.client_ip();
@@ -188,6 +202,34 @@ fn read_service(store: &impl Store, id: u32, frontends: BTreeSet<Frontend>) -> O
         }
     }
     None
+}
+
+/// Where endpoints of delivery `Nat` listen. A port of which two VIPs say different things, or one nothing, is left out: the
+/// state differs from what is wanted then, and is written anew.
+fn read_target_ports(
+    store: &impl Store,
+    frontends: &BTreeSet<Frontend>,
+    vips: &BTreeMap<IpAddr, u32>,
+    endpoints: &mut [EndpointState],
+) {
+    let mut last = TargetPorts::default();
+    for endpoint in endpoints {
+        let Path::Local(LocalDelivery::Nat { ports }) = &mut endpoint.path else { continue };
+        let address = Address::from_ip(endpoint.address);
+        let mut found: BTreeMap<(Protocol, u16), BTreeSet<Option<u16>>> = BTreeMap::new();
+        for Frontend { vip, protocol, port } in frontends {
+            let slot = vips.get(vip).and_then(|vip| find_local(store, *vip, *protocol, *port, address));
+            let listens = slot.filter(|slot| slot.delivery.mode == DeliveryMode::Nat as u8);
+            found.entry((*protocol, *port)).or_default().insert(listens.map(|slot| slot.delivery.port));
+        }
+        let agreed =
+            |told: BTreeSet<Option<u16>>| (told.len() == 1).then(|| told.into_iter().next()).flatten().flatten();
+        let listens = found.into_iter().filter_map(|(port, told)| Some((port, agreed(told)?))).collect();
+        if *last != listens {
+            last = Arc::new(listens);
+        }
+        *ports = Arc::clone(&last);
+    }
 }
 
 pub(super) fn read_name(store: &impl Store, id: u32) -> Option<ServiceName> {

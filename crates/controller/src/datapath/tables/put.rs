@@ -9,6 +9,7 @@ use zerocopy::transmute;
 
 use super::header::{EndpointWords, encode};
 use super::locals::{LocalPlan, value};
+use super::nat::{NatEndpoints, nat_addresses};
 use super::observe::read_block;
 use super::services::hop_of;
 use super::store::{Store, Table};
@@ -33,6 +34,9 @@ pub(super) struct Put {
     pub(super) frontends: Frontends,
     pub(super) withdrawn: Vec<(Frontend, Held)>,
     pub(super) locals: LocalPlan,
+    /// Endpoints of delivery `Nat`: those of now, with slots of `ADDRESSES` for new ones, and those of before.
+    pub(super) nat: NatEndpoints,
+    pub(super) old_nat: Vec<IpAddr>,
 }
 
 /// The endpoints of a put.
@@ -92,10 +96,14 @@ impl<S: Store> Tables<S> {
         }
         for (bits, slot) in &frontends.all {
             for (address, delivery, counter) in &endpoints.local {
-                changes.insert((*bits, *address), Some(value(delivery, *slot, *counter)));
+                changes.insert((*bits, *address), Some(value(delivery, *bits, *slot, *counter)));
             }
         }
         let locals = self.plan_locals(changes)?;
+
+        let nat = endpoints.local.iter().filter(|(_, delivery, _)| matches!(delivery, LocalDelivery::Nat { .. }));
+        let nat = nat.map(|(address, _, _)| address.to_ip()).collect();
+        let nat = self.plan_nat_endpoints(nat, &frontends.vips)?;
 
         // Room for what is written anew.
         let old_words: Vec<EndpointWords> = old_block.iter().map(|endpoint| transmute!(*endpoint)).collect();
@@ -120,6 +128,8 @@ impl<S: Store> Tables<S> {
             frontends,
             withdrawn: mine.into_iter().filter(|(frontend, _)| !state.frontends.contains(frontend)).collect(),
             locals,
+            nat,
+            old_nat: nat_addresses(&old_block),
         })
     }
 
@@ -172,6 +182,7 @@ impl<S: Store> Tables<S> {
     /// Finds slots for frontends and VIPs that are new.
     fn plan_frontends(&self, name: &ServiceName, state: &ServiceState, id: Option<u32>) -> Result<Frontends, Refusal> {
         let mut vip_ids = self.vip_ids.peek(state.frontends.len()).into_iter();
+        let mut promoted = 0;
         let (mut address_slots, mut frontend_slots) = (BTreeSet::new(), BTreeSet::new());
         let mut plan = Frontends::default();
         for frontend in &state.frontends {
@@ -186,11 +197,19 @@ impl<S: Store> Tables<S> {
                             frontend.vip
                         )));
                     }
-                    let needed = plan.vips.len() + 1;
-                    let slot = self.address_vacancy(frontend.vip, &address_slots, needed)?;
+                    let needed = plan.vips.len() + 1 - promoted;
+                    let slot = match self.nat_endpoints.get(&frontend.vip).and_then(|known| known.slot) {
+                        Some(slot) => {
+                            promoted += 1;
+                            slot
+                        }
+                        None => self.address_vacancy(frontend.vip, &address_slots, needed)?,
+                    };
                     address_slots.insert(slot);
                     let capacity = self.address_slots.capacity();
-                    let id = vip_ids.next().ok_or_else(|| full(Table::Addresses.map(), needed, 0, capacity))?;
+                    let kept = self.kept_vips.get(&frontend.vip).copied();
+                    let id = kept.or_else(|| vip_ids.next());
+                    let id = id.ok_or_else(|| full(Table::Addresses.map(), needed, 0, capacity))?;
                     plan.vips.push((frontend.vip, id, slot));
                     id
                 }

@@ -3,20 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use guenon_ebpf::abi::{ABI_VERSION, Address, AddressKind, AddressTag, Descriptor, FrontendSlot, MAX_VIPS, Meta};
+use guenon_ebpf::abi::{
+    ABI_VERSION, Address, AddressKind, AddressTag, DeliveryMode, Descriptor, FrontendSlot, MAX_VIPS, Meta,
+};
 use guenon_ebpf::probe::{home_of_address, home_of_frontend, home_of_local};
 
 use super::addresses::Vip;
 use super::extents::Extents;
 use super::ids::Ids;
-use super::locals::{key_in, value};
+use super::locals::{LocalKey, delivery as written_delivery, key_in, value};
+use super::nat::nat_addresses;
 use super::next_hops::{decode_hop, decode_key, egress_of};
 use super::observe::{frontend, live_frontends, local_delivery, read_block, read_name, read_rows, read_state};
 use super::services::{NAME_WORDS, hop_of};
 use super::slots::{Slots, Usage};
 use super::store::{Store, Table};
 use super::{Held, Tables, header, key_bits};
-use crate::model::ServiceName;
+use crate::model::{Frontend, LocalDelivery, ServiceName};
 
 impl<S: Store> Tables<S> {
     /// Builds the writer's knowledge from the words, and mends what a crash left half done. What may still be
@@ -31,6 +34,9 @@ impl<S: Store> Tables<S> {
         let grace = self.grace.request();
         self.grace.wait(grace);
         self.heal();
+        self.recover_vips();
+        self.recover_target_ports();
+        self.recover_nat_endpoints();
         self.store.prepare(Table::Meta, word!(Meta, abi), u64::from(ABI_VERSION));
         self.renew_ports();
     }
@@ -64,7 +70,11 @@ impl<S: Store> Tables<S> {
             let descriptor = self.descriptor(id);
             match self.adopt(id, descriptor, &mut counters) {
                 Some(name) => {
-                    hops.extend(read_block(&self.store, descriptor).iter().filter_map(hop_of));
+                    let block = read_block(&self.store, descriptor);
+                    hops.extend(block.iter().filter_map(hop_of));
+                    for address in nat_addresses(&block) {
+                        self.nat_endpoints.entry(address).or_default().uses += 1;
+                    }
                     self.services.insert(name, id);
                     self.entries.insert(id, BTreeSet::new());
                 }
@@ -121,6 +131,7 @@ impl<S: Store> Tables<S> {
     }
 
     fn recover_addresses(&mut self) {
+        let vip_ids = self.store.elements(Table::Vips).min(MAX_VIPS);
         let mut ids = BTreeSet::new();
         for slot in self.address_slots.all() {
             let [hi, lo, tag]: [u64; 3] = self.store.element(Table::Addresses, slot);
@@ -131,11 +142,7 @@ impl<S: Store> Tables<S> {
             }
             let reachable = reaches(&self.address_slots, home_of_address(address), slot);
             let known = self.vips.contains_key(&ip) || self.tunnels.contains_key(&ip);
-            if reachable
-                && !known
-                && tag.kind() == AddressKind::Vip as u8
-                && tag.id() < MAX_VIPS
-                && ids.insert(tag.id())
+            if reachable && !known && tag.kind() == AddressKind::Vip as u8 && tag.id() < vip_ids && ids.insert(tag.id())
             {
                 self.vips.insert(ip, Vip { id: tag.id(), slot, uses: 0 });
                 if tag.on_node() {
@@ -143,6 +150,13 @@ impl<S: Store> Tables<S> {
                 }
             } else if reachable && !known && tag.kind() == AddressKind::Tunnel as u8 {
                 self.tunnels.insert(ip, slot);
+            } else if let Some(endpoint) = self.nat_endpoints.get_mut(&ip)
+                && reachable
+                && !known
+                && endpoint.slot.is_none()
+                && tag.kind() == AddressKind::Endpoint as u8
+            {
+                endpoint.slot = Some(slot);
             } else {
                 self.address_slots.withdraw(&self.store, slot);
             }
@@ -162,7 +176,7 @@ impl<S: Store> Tables<S> {
                 self.director_slots.withdraw(&self.store, slot);
             }
         }
-        self.vip_ids = Ids::without(&ids, MAX_VIPS);
+        self.vip_ids = Ids::without(&ids, vip_ids);
     }
 
     fn recover_frontends(&mut self) {
@@ -224,7 +238,8 @@ impl<S: Store> Tables<S> {
                 for frontend in entry {
                     if let (Some(vip), Some(held)) = (self.vips.get(&frontend.vip), self.frontends.get(frontend)) {
                         let key = (key_bits(vip.id, frontend), Address::from_bytes(endpoint.address));
-                        changes.insert(key, Some(value(&delivery, held.slot, endpoint.counter)));
+                        let delivery = self.with_port(&delivery, key, frontend);
+                        changes.insert(key, Some(value(&delivery, key.0, held.slot, endpoint.counter)));
                     }
                 }
             }
@@ -246,6 +261,16 @@ impl<S: Store> Tables<S> {
             self.add_locals(&plan);
             self.remove_locals(plan);
         }
+    }
+
+    /// Where an endpoint of delivery `Nat` listens is told by its slot alone. If a change to another delivery has already
+    /// overwritten that, nobody knows: nothing is delivered until the change is made again.
+    fn with_port(&self, delivery: &LocalDelivery, key: LocalKey, frontend: &Frontend) -> LocalDelivery {
+        let LocalDelivery::Nat { .. } = delivery else { return delivery.clone() };
+        let written = self.locals.get(&key).map(|slot| written_delivery(self.local_value(*slot)));
+        let listens = written.filter(|written| written.mode == DeliveryMode::Nat as u8 && written.port != 0);
+        let ports = listens.map(|written| ((frontend.protocol, frontend.port), written.port));
+        LocalDelivery::Nat { ports: Arc::new(ports.into_iter().collect()) }
     }
 
     fn heal(&mut self) {

@@ -7,6 +7,7 @@ use guenon_ebpf::abi::{self, Descriptor, FrontendSlot};
 use zerocopy::transmute;
 
 use super::locals::{LocalKey, LocalValue};
+use super::nat::nat_addresses;
 use super::observe::{local_delivery, read_block};
 use super::put::Put;
 use super::quarantine::Retired;
@@ -49,6 +50,7 @@ impl<S: Store> Tables<S> {
             // Another service's fragments would need a slot that is not there; a restart clears it up.
             Err(refusal) => tracing::error!(%refusal, service = %name, "local deliveries of a removed service stay"),
         }
+        self.leave_nat_endpoints(&nat_addresses(&block));
         self.retire(descriptor, block.len() as u32, true, true);
         for endpoint in &block {
             self.quarantine.push(Retired::Counter(endpoint.counter));
@@ -65,6 +67,7 @@ impl<S: Store> Tables<S> {
         for _ in 0..endpoints.new_counters {
             self.counters.take();
         }
+        self.put_nat_endpoints(&put.nat);
         self.add_locals(&put.locals);
 
         let first = if keep_block { before.block() } else { self.write_block(&endpoints.block) };
@@ -82,8 +85,8 @@ impl<S: Store> Tables<S> {
             self.store.publish(Table::Services, id as usize, descriptor.0);
         }
 
-        for (_, vip, _) in &frontends.vips {
-            let taken = self.vip_ids.take();
+        for (address, vip, _) in &frontends.vips {
+            let taken = self.kept_vips.remove(address).or_else(|| self.vip_ids.take());
             debug_assert_eq!(taken, Some(*vip));
         }
         let mut mine = self.entries.remove(&id).unwrap_or_default();
@@ -116,6 +119,7 @@ impl<S: Store> Tables<S> {
         }
         self.entries.insert(id, mine);
         self.remove_locals(put.locals);
+        self.leave_nat_endpoints(&put.old_nat);
 
         self.retire(before, put.old_len, !keep_rows, !keep_block);
         for counter in &endpoints.old_counters {

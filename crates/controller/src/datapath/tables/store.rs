@@ -155,7 +155,9 @@ impl Capacities {
     pub fn elements(&self, table: Table) -> u32 {
         let slots = |entries: u32| entries.max(1).saturating_mul(4).next_power_of_two();
         match table {
-            Table::Addresses | Table::Frontends => slots(self.frontends),
+            // Every endpoint of this node may have an address of its own beside the VIPs.
+            Table::Addresses => slots(self.frontends.saturating_add(self.locals)),
+            Table::Frontends => slots(self.frontends),
             Table::Directors => slots(MAX_DIRECTORS),
             Table::Services | Table::ServiceNames => self.services.max(1),
             Table::Rows => self.row_pages.max(1),
@@ -164,7 +166,7 @@ impl Capacities {
             Table::Interfaces | Table::Attachments => abi::MAX_INTERFACES,
             Table::Locals => slots(self.locals),
             // As many as there may be VIPs, withdrawn ones included.
-            Table::Vips => slots(self.frontends),
+            Table::Vips => slots(self.frontends).min(abi::MAX_VIPS),
             Table::TargetPorts => abi::TARGET_PORT_WORDS,
             Table::Flows => (self.flows.max(1).div_ceil(abi::FLOW_WAYS as u32)).next_power_of_two(),
             Table::Meta => 1,
