@@ -93,6 +93,11 @@ impl VirtualServiceBuilder {
         self.given(GivenEndpoint { address: ip(address), weight, tunnel: None, delivery: None, port: None })
     }
 
+    pub(crate) fn endpoint_on(self, address: &str, tunnel: &str, port: u16) -> Self {
+        let (address, tunnel, port) = (ip(address), Some(ip(tunnel)), Some(port));
+        self.given(GivenEndpoint { address, weight: 1, tunnel, delivery: None, port })
+    }
+
     pub(crate) fn endpoint_behind(self, address: &str, tunnel: &str, delivery: DeliveryChoice) -> Self {
         self.given(GivenEndpoint {
             address: ip(address),
@@ -137,6 +142,18 @@ pub(crate) fn service(name: &str, ports: &[(&str, u16)]) -> Object {
         claimed: Vec::new(),
         external_name: false,
     })
+}
+
+/// A Service with one port, TCP, whose targetPort is a name.
+pub(crate) fn service_with_named_target(name: &str, port: u16, target: &str) -> Object {
+    let ports = &[("http", port)];
+    match service(name, ports) {
+        Object::Service(mut service) => {
+            service.ports[0].target_name = Some(target.to_owned());
+            Object::Service(service)
+        }
+        other => other,
+    }
 }
 
 /// An EndpointSlice `namespace/name` of a Service, with one port (name, number), TCP.

@@ -216,7 +216,11 @@ fn assert_lookups(store: &impl Store, state: &State) {
                 match &endpoint.path {
                     Path::Local(delivery) => {
                         let found = found.unwrap_or_else(|| panic!("{frontend} for {}", endpoint.address));
-                        assert_eq!(found.delivery, written(delivery, frontend.protocol, port));
+                        let expected = written(delivery, frontend.protocol, port);
+                        // Fragments are delivered as to the least port, of which a killed writer may have forgotten where it leads.
+                        let forgotten =
+                            port == 0 && found.delivery == abi::Delivery::default() && some_port_is_lost(state);
+                        assert!(forgotten || found.delivery == expected, "{frontend}, {port}: {found:?}, {expected:?}");
                         if found.delivery.port != 0 {
                             let (protocol, listens) = (frontend.protocol, found.delivery.port);
                             assert!(is_target_port(store, protocol, listens), "{frontend}: replies pass untouched");
@@ -274,6 +278,18 @@ fn without_ports(service: &ServiceState) -> ServiceState {
         }
     }
     service
+}
+
+/// Whether some endpoint of delivery `Nat` has a frontend for which it is not known where it listens.
+fn some_port_is_lost(state: &State) -> bool {
+    state.services.values().any(|service| {
+        let asked: BTreeSet<_> = service.frontends.iter().map(|frontend| (frontend.protocol, frontend.port)).collect();
+        let told = |endpoint: &EndpointState| match &endpoint.path {
+            Path::Local(LocalDelivery::Nat { ports }) => ports.len() == asked.len(),
+            Path::Local(_) | Path::Tunnel { .. } | Path::Unreachable { .. } => true,
+        };
+        !service.endpoints.iter().all(told)
+    })
 }
 
 /// Where each endpoint of delivery `Nat` listens.

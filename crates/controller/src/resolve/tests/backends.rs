@@ -151,17 +151,14 @@ fn what_does_not_resolve_is_told_and_the_rest_goes_on() {
             .ready("172.17.5.5", "unknown")
             .ready("172.17.6.6", "bare")
             .ready("10.244.0.7", "t33")
-            .ready("10.244.0.8", "t33")
             .into(),
         slice("shop/web-b", "web", ("http", 8080)).ready("172.17.4.4", "t44").into(),
     ]);
-    assert_eq!(fed.primaries("shop/web"), ["172.17.3.3"]);
+    assert_eq!(fed.primaries("shop/web"), ["10.244.0.7", "172.17.3.3", "172.17.4.4"]);
     insta::assert_snapshot!(fed.problems(), @r#"
     VirtualService shop/web, spec.backendRefs: Service shop/elsewhere is of type ExternalName, a mere alias in DNS; name a Service that has endpoints (BackendNotFound)
     VirtualService shop/web, spec.backendRefs: there is no Service shop/wbe; create it, or correct the name (BackendNotFound)
     VirtualService shop/web, spec.backendRefs: Service shop/web has no port 8443/TCP; add it there, or remove it here (PortNotFound)
-    VirtualService shop/web, spec.backendRefs: endpoint 172.17.4.4: they listen on port 8080, but packets arrive with the VIP's port 80 under this delivery; let them listen on 80 (delivery Nat, which can change ports, is not in this version) (TargetPortMismatch)
-    VirtualService shop/web, spec.backendRefs: endpoints 10.244.0.7, 10.244.0.8: they are ordinary pods, for which delivery Auto means Nat, which this version does not have; run them with hostNetwork, or set `delivery: Veth` for network namespaces that have the VIP on their loopback (DeliveryMismatch)
     VirtualService shop/web, spec.backendRefs: endpoint 172.17.5.5: there is no Node unknown, so its address is not known; create the Node object (NoTunnelAddress)
     VirtualService shop/web, spec.backendRefs: endpoint 172.17.6.6: their node bare has no InternalIP; packets cannot be sent there (NoTunnelAddress)
     VirtualService shop/web, spec.backendRefs: no endpoint takes new flows for 203.0.113.10:8443/TCP: the Services have no endpoint that can be used; until then packets are dropped (no_backend) (NoReadyEndpoints)
@@ -175,7 +172,7 @@ fn explicit_local_for_a_pod_with_an_address_of_its_own_is_refused_with_the_cure(
         http("shop/web-a").ready("10.244.0.7", "t33").into(),
     ]);
     insta::assert_snapshot!(fed.problems(), @r#"
-    VirtualService shop/web, spec.backendRefs: endpoint 10.244.0.7: they have addresses of their own, and delivery Local hands packets to the node's stack, which would answer with a reset; run them with hostNetwork, or set `delivery: Veth` for network namespaces that have the VIP on their loopback (DeliveryMismatch)
+    VirtualService shop/web, spec.backendRefs: endpoint 10.244.0.7: they have addresses of their own, and delivery Local hands packets to the node's stack, which would answer with a reset; set `delivery: Auto` (or Nat), which reaches ordinary pods (DeliveryMismatch)
     VirtualService shop/web, spec.backendRefs: no endpoint takes new flows for 203.0.113.10:80/TCP: the Services have no endpoint that can be used; until then packets are dropped (no_backend) (NoReadyEndpoints)
     "#);
 }

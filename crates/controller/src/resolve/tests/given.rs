@@ -1,5 +1,5 @@
 use super::{fed, fed_at, t22};
-use crate::fixtures::{ip, node, virtual_service};
+use crate::fixtures::{ip, virtual_service};
 use crate::model::{DeliveryChoice, FarEnd, LocalDelivery, Mac, NextHopKey, Path};
 
 fn web() -> crate::fixtures::VirtualServiceBuilder {
@@ -77,30 +77,6 @@ fn an_endpoint_behind_a_veth_is_redirected_there_once_its_far_end_is_ready() {
     VirtualService shop/web, spec.endpoints: endpoint 10.1.0.7: delivery Veth hands packets to a veth, but its route leads to veth7, which is none, or whose far end has no program yet; route it to the endpoint's veth: `ip route replace 10.1.0.7 dev VETH` (DeliveryMismatch)
     VirtualService shop/web, spec.endpoints: endpoint 10.1.0.7: no program can be put on the far end of veth7, without which frames are lost: CAP_SYS_ADMIN is missing (DeliveryMismatch)
     "#);
-}
-
-#[test]
-fn deliveries_that_this_version_does_not_have_are_refused_with_what_to_use() {
-    let web = web()
-        .endpoint_behind("10.1.0.7", "172.17.3.3", DeliveryChoice::Auto)
-        .endpoint_behind("10.1.0.8", "172.17.3.3", DeliveryChoice::Nat)
-        .endpoint_behind("10.1.0.9", "172.17.3.3", DeliveryChoice::Nat)
-        .endpoint("172.17.3.4");
-    let fed = fed(vec![web.into()]);
-    assert_eq!(fed.endpoints("shop/web"), ["172.17.3.4"]);
-    insta::assert_snapshot!(fed.problems(), @r#"
-    VirtualService shop/web, spec.endpoints: endpoint 10.1.0.7: its tunnel address is another, so delivery Auto means Nat, which this version does not have; set `delivery: Local` if processes of the node itself answer, or `delivery: Veth` if it is a network namespace that has the VIP on its loopback (DeliveryMismatch)
-    VirtualService shop/web, spec.endpoints: endpoints 10.1.0.8, 10.1.0.9: this version does not have delivery Nat; use `delivery: Local` with processes of the node itself, or `delivery: Veth` with a network namespace that has the VIP on its loopback (DeliveryMismatch)
-    "#);
-}
-
-#[test]
-fn auto_is_local_where_a_node_has_both_addresses() {
-    let web = web().endpoint_behind("172.18.3.3", "172.17.3.3", DeliveryChoice::Auto);
-    let mut fed = fed(vec![web.into()]);
-    assert_eq!(fed.endpoints("shop/web"), [""; 0]);
-    fed.apply(node("t33", &["172.17.3.3", "172.18.3.3"]));
-    assert_eq!(fed.endpoints("shop/web"), ["172.18.3.3"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@ mod backends;
 mod claims;
 mod given;
 mod incremental;
+mod nat;
 mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
