@@ -218,3 +218,45 @@ fn cpus() -> Result<usize, DataPathError> {
 fn missing(name: &str) -> DataPathError {
     DataPathError::map("find", name)(std::io::ErrorKind::NotFound.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tables::Capacities;
+    use super::*;
+
+    /// Entries as programs write them: of these keys, last used at these ticks.
+    fn put(maps: &Mapped, entries: impl IntoIterator<Item = (u64, u16)>) {
+        for (number, (key, used)) in entries.into_iter().enumerate() {
+            maps.publish(Table::Flows, number * ENTRY_WORDS, key);
+            maps.publish(Table::Flows, number * ENTRY_WORDS + ENTRY_WORDS - 1, u64::from(used) << 48);
+        }
+    }
+
+    #[test]
+    fn flows_are_counted_by_the_time_of_their_last_packet() {
+        let maps = Mapped::unpinned(&Capacities { flows: 64, ..Capacities::default() }).expect("root may make maps");
+        assert_eq!(flows(&maps), FlowUse { known: 0, in_use: 0, capacity: 64 });
+        let clock = 0x1_0002_u64;
+        maps.publish(Table::Meta, std::mem::offset_of!(guenon_ebpf::abi::Meta, clock) / 8, clock);
+        // Now, a minute ago over the end of the clock's low bits, two minutes ago, and nothing.
+        put(&maps, [(7, 2), (8, 0xfffe), (9, 0xfffa), (0, 2)]);
+        assert_eq!(flows(&maps), FlowUse { known: 3, in_use: 2, capacity: 64 });
+    }
+
+    /// What a scrape costs for it: `cargo test --release -- --ignored --nocapture flow_table`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn time_of_a_full_flow_table() {
+        let maps = Mapped::unpinned(&Capacities::default()).expect("root may make maps");
+        put(&maps, (1..=262_144).map(|key| (key, 0)));
+        let mut times: Vec<_> = (0..21)
+            .map(|_| {
+                let start = std::time::Instant::now();
+                assert_eq!(flows(&maps).known, 262_144);
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        println!("262,144 flows: {:?} (median), {:?} (worst)", times[10], times[20]);
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use guenon_ebpf::abi::{
     Counter, EndpointPage, FrontendCounters, FrontendPage, InterfaceCounters, Settings, TunnelTooBig, locate_counter,
@@ -16,7 +16,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::atomic::AtomicU64;
 use super::maps::counter_pages;
 use super::object::OBJECT;
-use super::program::{lacks_frags, told};
+use super::program::{EGRESS, lacks_frags, told};
 use super::tables::{Capacities, Store, Table};
 
 /// Why the program cannot be run.
@@ -62,6 +62,9 @@ pub enum PrivateError {
     },
 }
 
+/// Index of `ifindex` in `struct __sk_buff`, in words.
+const SK_BUFF_IFINDEX: usize = 10;
+
 /// The largest frame that a test run may give back.
 const MAX_FRAME: usize = 1 << 16;
 
@@ -84,6 +87,10 @@ pub struct PrivateProgram {
     name: &'static str,
     slot: u32,
     counters: PerCpuArray<MapData, Words<INTERFACE_WORDS>>,
+    egress_counters: PerCpuArray<MapData, Words<INTERFACE_WORDS>>,
+    egress_is_loaded: bool,
+    /// Maps that the program on the way out is loaded on, when it is first run.
+    _maps: Vec<MapData>,
     frontends: PerCpuArray<MapData, Words<FRONTEND_WORDS>>,
     endpoints: PerCpuArray<MapData, Words<ENDPOINT_WORDS>>,
     events: RingBuf<MapData>,
@@ -128,13 +135,18 @@ pub fn load(
     let name = if linear { "guenon_linear" } else { "guenon" };
     xdp(&mut bpf, name)?.load().map_err(|error| PrivateError::Load(told(name, &error).into()))?;
 
-    let mut maps = BTreeMap::new();
+    let (mut maps, mut held) = (BTreeMap::new(), Vec::new());
     for table in Table::ALL {
         let bytes = capacities.elements(table) as usize * table.element_bytes();
-        maps.insert(table, (map_memory(&mut bpf, table.map(), bytes)?, bytes / 8));
+        let (memory, map) = map_memory(&mut bpf, table.map(), bytes)?;
+        maps.insert(table, (memory, bytes / 8));
+        held.push(map);
     }
     let program = PrivateProgram {
         counters: per_cpu(&mut bpf, map::COUNTERS)?,
+        egress_counters: per_cpu(&mut bpf, map::EGRESS_COUNTERS)?,
+        egress_is_loaded: false,
+        _maps: held,
         frontends: per_cpu(&mut bpf, map::FRONTEND_STATS)?,
         endpoints: per_cpu(&mut bpf, map::ENDPOINT_STATS)?,
         events: RingBuf::try_from(take(&mut bpf, map::EVENTS)?)
@@ -179,6 +191,47 @@ impl PrivateProgram {
             source,
         })?;
         Ok((result.return_value, self.out[..result.data_size_out as usize].to_vec()))
+    }
+
+    /// Runs one frame through the program on the way out, on the same maps: the action (-1 = go on, 2 = drop), and the
+    /// frame as the program left it. `device` is the index of the device that it leaves by, in this network namespace;
+    /// without, the loopback.
+    ///
+    /// # Errors
+    ///
+    /// [`PrivateError::Load`] at the first call; [`PrivateError::Run`] for a frame that is too short or too long, or a
+    /// device that is not there.
+    pub fn run_egress(&mut self, frame: &[u8], device: Option<u32>) -> Result<(i32, Vec<u8>), PrivateError> {
+        let classifier: &mut SchedClassifier = (self.bpf.program_mut(EGRESS))
+            .and_then(|program| program.try_into().ok())
+            .ok_or(PrivateError::Missing(EGRESS))?;
+        if !self.egress_is_loaded {
+            classifier.load().map_err(|error| PrivateError::Load(told(EGRESS, &error).into()))?;
+            self.egress_is_loaded = true;
+        }
+        // The beginning of a `struct __sk_buff`.
+        let mut context = [0u32; SK_BUFF_IFINDEX + 1];
+        context[SK_BUFF_IFINDEX] = device.unwrap_or_default();
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut self.out),
+            ctx_in: device.is_some().then(|| context.as_bytes()),
+            ..TestRunOptions::default()
+        };
+        let result = classifier.test_run(options);
+        let result = result.map_err(|source| PrivateError::Run { length: frame.len(), linear: true, source })?;
+        let length = result.data_size_out as usize;
+        Ok((result.return_value.cast_signed(), self.out[..length].to_vec()))
+    }
+
+    /// What the program on the way out has counted, all CPUs together.
+    ///
+    /// # Errors
+    ///
+    /// [`PrivateError::Read`].
+    pub fn egress_counters(&self) -> Result<InterfaceCounters, PrivateError> {
+        let words = sum(&self.egress_counters, map::EGRESS_COUNTERS, self.slot)?;
+        Ok(zerocopy::transmute!(words))
     }
 
     /// The interface's counters, all CPUs together.
@@ -238,13 +291,13 @@ where
     PerCpuArray::try_from(take(bpf, name)?).map_err(|source| PrivateError::Read { name, source })
 }
 
-fn map_memory(bpf: &mut Ebpf, name: &'static str, bytes: usize) -> Result<MmapRaw, PrivateError> {
+fn map_memory(bpf: &mut Ebpf, name: &'static str, bytes: usize) -> Result<(MmapRaw, MapData), PrivateError> {
     let Map::Array(data) = take(bpf, name)? else { return Err(PrivateError::Missing(name)) };
-    // The mapping keeps the map; its descriptor may go.
-    MmapOptions::new()
+    let memory = MmapOptions::new()
         .len(bytes)
         .map_raw(data.fd().as_fd().as_raw_fd())
-        .map_err(|source| PrivateError::Map { name, source })
+        .map_err(|source| PrivateError::Map { name, source })?;
+    Ok((memory, data))
 }
 
 fn sum<const N: usize>(

@@ -35,6 +35,16 @@ impl Verdict {
         }
     }
 
+    /// From what the program on the way out returns: `TC_ACT_UNSPEC`, which lets those behind it decide, or `TC_ACT_SHOT`.
+    #[must_use]
+    pub const fn from_egress_action(action: i32) -> Option<Self> {
+        match action {
+            -1 => Some(Self::Pass),
+            2 => Some(Self::Drop),
+            _ => None,
+        }
+    }
+
     /// From XDP's number of it.
     #[must_use]
     pub const fn from_action(action: u32) -> Option<Self> {

@@ -53,6 +53,9 @@ pub enum SandboxError {
     /// An action that XDP does not have.
     #[error("the program returned {0}, which is no XDP action; this is a defect in Guenon, please report it")]
     Action(u32),
+    /// An action that the program on the way out must not return.
+    #[error("the program on the way out returned {0}; this is a defect in Guenon, please report it")]
+    EgressAction(i32),
 }
 
 /// The program, its maps, and their writer.
@@ -148,6 +151,29 @@ impl Sandbox {
         })
     }
 
+    /// Runs one frame through the program on the way out, with the flows that earlier runs have left. `device`: see
+    /// [`PrivateProgram::run_egress`]. It names no frontend and no endpoint.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::run`].
+    pub fn run_egress(&mut self, frame: &[u8], device: Option<u32>) -> Result<Outcome, SandboxError> {
+        let before = self.program.egress_counters()?;
+        let (action, frame) = self.program.run_egress(frame, device)?;
+        let counters = difference(&self.program.egress_counters()?, &before);
+        let verdict = Verdict::from_egress_action(action).ok_or(SandboxError::EgressAction(action))?;
+        Ok(Outcome {
+            verdict,
+            reason: reason(&counters),
+            frame,
+            interface: (verdict == Verdict::Pass).then_some(self.ifindex),
+            frontend: None,
+            service: None,
+            endpoint: None,
+            counters,
+        })
+    }
+
     /// Verdict and frame alone; what it counted shows in [`Self::counters`].
     ///
     /// # Errors
@@ -167,6 +193,15 @@ impl Sandbox {
     /// [`PrivateError::Read`].
     pub fn counters(&self) -> Result<InterfaceCounters, SandboxError> {
         Ok(self.program.counters()?)
+    }
+
+    /// What the program on the way out has counted since it was loaded, all CPUs together.
+    ///
+    /// # Errors
+    ///
+    /// [`PrivateError::Read`].
+    pub fn egress_counters(&self) -> Result<InterfaceCounters, SandboxError> {
+        Ok(self.program.egress_counters()?)
     }
 
     /// What routers said of tunnel packets since the last call.
@@ -228,5 +263,33 @@ fn capacities(state: &State) -> Capacities {
             service.frontends.len() * 2 * service.endpoints.iter().filter(|endpoint| here(&endpoint.path)).count()
         }),
         flows: 65_536,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use guenon_ebpf::abi::{PASSED, RECEIVED};
+
+    use super::*;
+
+    /// An Ethernet frame with an IPv4 packet that has nothing but its header.
+    fn frame() -> Vec<u8> {
+        let mut frame = vec![0; 34];
+        frame[12..18].copy_from_slice(&[8, 0, 0x45, 0, 0, 20]);
+        frame[22..24].copy_from_slice(&[64, 59]);
+        frame
+    }
+
+    #[test]
+    fn a_frame_that_concerns_no_flow_leaves_as_it_is() {
+        let mut sandbox = Sandbox::new(&State::default(), &Setup::default()).expect("root may load programs");
+        for device in [None, Some(1)] {
+            let outcome = sandbox.run_egress(&frame(), device).expect("it runs");
+            assert_eq!((outcome.verdict, outcome.reason, outcome.frame), (Verdict::Pass, None, frame()));
+            assert_eq!((outcome.counters.0[RECEIVED].packets, outcome.counters.0[PASSED].packets), (1, 1));
+        }
+        assert_eq!(sandbox.egress_counters().expect("counters").0[RECEIVED].packets, 2);
+        assert_eq!(sandbox.counters().expect("counters").0[RECEIVED].packets, 0, "the other program has seen nothing");
+        assert!(sandbox.run_egress(&frame(), Some(0x7fff_0000)).is_err(), "there is no such device");
     }
 }
