@@ -11,6 +11,7 @@
 //! | [`probe`] | open-addressed lookup that insertions and deletions never disturb |
 //! | [`packet`], [`headers`], [`parse`] | what a packet is |
 //! | [`gue`], [`outer`], [`tunnel`], [`ecn`], [`checksum`] | the tunnel |
+//! | [`flow`], [`nat`] | delivery `Nat`: flows of endpoints, rewriting |
 //! | [`fragment`], [`limiter`] | the small memory of slow paths |
 //! | [`answer`] | ICMP answers |
 //! | [`verdict`] | what becomes of a packet |
@@ -21,11 +22,13 @@ pub mod abi;
 pub mod answer;
 pub mod checksum;
 pub mod ecn;
+pub mod flow;
 pub mod fragment;
 pub mod gue;
 pub mod hash;
 pub mod headers;
 pub mod limiter;
+pub mod nat;
 pub mod outer;
 pub mod packet;
 pub mod parse;

@@ -90,6 +90,12 @@ pub fn ipv4(packet: &impl Packet, at: usize, header: Ipv4<'_>) -> Result<Ip, Dro
     })
 }
 
+/// What the IP header at `at` says, of a packet of this family; `None` if it is not right.
+#[inline(always)]
+pub fn ip(packet: &impl Packet, at: usize, v6: bool) -> Option<Ip> {
+    if v6 { ipv6(packet, at, Ipv6(packet.bytes(at)?)).ok() } else { ipv4(packet, at, Ipv4(packet.bytes(at)?)).ok() }
+}
+
 /// The IPv4 header of a plain packet: no options, no fragment, TCP or UDP. Whether the packet is all there is
 /// left to the caller.
 #[inline(always)]
@@ -289,6 +295,19 @@ pub fn quoted_client(packet: &impl Packet, ip: &Ip) -> Result<Address, DropReaso
 /// [`DropReason::IcmpQuote`].
 #[inline(always)]
 pub fn quoted_ports(packet: &impl Packet, upper: usize, end: usize, v6: bool) -> Result<(u8, Ports), DropReason> {
+    let (protocol, upper) = quoted_upper(packet, upper, end, v6)?;
+    let ports = Ports::read(packet.bytes::<8>(upper).ok_or(DropReason::IcmpQuote)?);
+    Ok((protocol, ports.reversed()))
+}
+
+/// Protocol (TCP or UDP) of the packet quoted by the ICMP message at `upper`, and where its TCP or UDP header begins, of
+/// which eight bytes are there if the message is.
+///
+/// # Errors
+///
+/// [`DropReason::IcmpQuote`].
+#[inline(always)]
+pub fn quoted_upper(packet: &impl Packet, upper: usize, end: usize, v6: bool) -> Result<(u8, usize), DropReason> {
     let at = upper + icmp::LEN;
     let (protocol, upper) = if v6 {
         let header = Ipv6(packet.bytes(at).ok_or(DropReason::IcmpQuote)?);
@@ -316,6 +335,5 @@ pub fn quoted_ports(packet: &impl Packet, upper: usize, end: usize, v6: bool) ->
     if !is_transport(protocol) || upper + 8 > end {
         return Err(DropReason::IcmpQuote);
     }
-    let ports = Ports::read(packet.bytes::<8>(upper).ok_or(DropReason::IcmpQuote)?);
-    Ok((protocol, ports.reversed()))
+    Ok((protocol, upper))
 }

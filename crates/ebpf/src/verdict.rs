@@ -1,6 +1,7 @@
 //! What becomes of a packet, and where that is counted.
 
 use crate::abi;
+use crate::nat::Place;
 use crate::reason::DropReason;
 
 /// The end of a packet's way, in one word (one register of the program): in the low half the index in
@@ -17,6 +18,9 @@ impl Verdict {
     /// Out of the interface that it came in on.
     pub const TRANSMIT: Self = Self(abi::TRANSMITTED as u64);
 
+    /// The bit that no verdict has, and every packet that goes on.
+    pub const TRANSLATE: u64 = 1 << 63;
+
     /// Out of the device with this index.
     #[inline(always)]
     #[must_use]
@@ -24,10 +28,31 @@ impl Verdict {
         Self(abi::REDIRECTED as u64 | (ifindex as u64) << 32)
     }
 
+    /// Goes on in the function that rewrites it: no verdict yet. What is in the word is [`crate::nat::Place`]'s.
+    #[inline(always)]
+    #[must_use]
+    pub const fn translate(place: Place) -> Self {
+        Self(Self::TRANSLATE | place.0)
+    }
+
+    /// Where the packet goes on, as one word with [`Self::TRANSLATE`] set; `None` if it has a verdict.
+    #[inline(always)]
+    #[must_use]
+    pub const fn goes_on(self) -> Option<u64> {
+        if self.0 & Self::TRANSLATE != 0 { Some(self.0) } else { None }
+    }
+
     /// Dropped.
     #[inline(always)]
     #[must_use]
     pub const fn drop(reason: DropReason) -> Self {
+        Self(abi::FIRST_DROP as u64 + reason as u64)
+    }
+
+    /// Dropped for the reason with this number, which a function of its own gave.
+    #[inline(always)]
+    #[must_use]
+    pub const fn drop_number(reason: u8) -> Self {
         Self(abi::FIRST_DROP as u64 + reason as u64)
     }
 

@@ -1,6 +1,8 @@
 //! The decap node: out of the tunnel, to the endpoint that the director chose.
 
-use guenon_ebpf::abi::{Address, AddressKind, Event, FrontendSlot, LocalSlot, ROLE_DECAP, ROLE_DIRECTOR, Transport};
+use guenon_ebpf::abi::{
+    Address, AddressKind, DeliveryMode, Event, FrontendSlot, LocalSlot, ROLE_DECAP, ROLE_DIRECTOR, Transport,
+};
 use guenon_ebpf::headers::icmp::Message;
 use guenon_ebpf::headers::ipv4::Ipv4;
 use guenon_ebpf::headers::ipv6::Ipv6;
@@ -14,7 +16,7 @@ use guenon_ebpf::verdict::{Outcome, Verdict};
 use crate::frame::Frame;
 use crate::ledger::Ledger;
 use crate::settings::{gue_port, has_role};
-use crate::{congestion, deliver, icmp, tables, tunnel_icmp};
+use crate::{congestion, deliver, direct, icmp, tables, translate, tunnel_icmp};
 
 /// Takes an IPv4 packet to a tunnel address of ours. Only UDP to the GUE port is the decap role's; the
 /// rest goes on untouched.
@@ -30,6 +32,7 @@ pub(crate) fn receive_v4<const FRAGS: bool>(
         return Ok(Verdict::PASS);
     }
     if !has_role(ROLE_DECAP) || !tunnel::is_gue_v4(&frame, at, header, gue_port()) {
+        direct::look::<FRAGS>(frame.ctx(), at, false);
         return Ok(Verdict::PASS);
     }
     receive(frame, ledger, at, tunnel::outer_v4(&frame, at, header)?)
@@ -48,6 +51,7 @@ pub(crate) fn receive_v6<const FRAGS: bool>(
         return Ok(Verdict::PASS);
     }
     if !has_role(ROLE_DECAP) || !tunnel::is_gue_v6(&frame, at, header, gue_port()) {
+        direct::look::<FRAGS>(frame.ctx(), at, true);
         return Ok(Verdict::PASS);
     }
     receive(frame, ledger, at, tunnel::outer_v6(&frame, at, header)?)
@@ -97,10 +101,13 @@ fn accept<const FRAGS: bool>(
     if vip.kind() != AddressKind::Vip as u8 {
         return Err(DropReason::InnerNotVip.into());
     }
-    let local = find(&frame, vip.id(), inner.endpoint, ip)?;
+    let (index, local) = find(&frame, vip.id(), inner.endpoint, ip)?;
     let LocalSlot { frontend, counter, delivery, .. } = local;
     ledger.frontend(*frontend);
     congestion::carry_over(&mut frame, ledger, outer.traffic_class, ip)?;
+    if delivery.mode == DeliveryMode::Nat as u8 {
+        return Ok(translate::begin(ip, at, index, true));
+    }
     let outcome = deliver::deliver(frame, ip, at, delivery)?;
     ledger.delivered();
     ledger.endpoint(*counter);
@@ -116,7 +123,7 @@ fn find<const FRAGS: bool>(
     vip: u32,
     endpoint: Address,
     ip: &Ip,
-) -> Result<&'static LocalSlot, DropReason> {
+) -> Result<(u32, &'static LocalSlot), DropReason> {
     let (protocol, port) = if !parse::has_ports(ip) {
         match parse::icmp(frame, ip).map_err(tunnel::inner_reason)? {
             Message::Error => {

@@ -40,10 +40,25 @@ pub(crate) fn pass<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, link_len: us
     if ip.at == link_len {
         return Ok(Verdict::PASS);
     }
-    let link = Link::read(&frame, link_len).ok_or(DropReason::Aborted)?;
-    let mut frame = frame.shrink(ip.at - link_len).ok_or(DropReason::Aborted)?;
-    link.write(&mut frame, link_len, ethertype(ip)).ok_or(DropReason::Aborted)?;
+    strip(frame, ip.at - link_len, link_len, ip.v6).ok_or(DropReason::Aborted)?;
     Ok(Verdict::PASS)
+}
+
+/// Takes the `bytes` behind the link header out of the frame.
+#[inline(always)]
+pub(crate) fn strip<const FRAGS: bool>(
+    frame: Frame<FRAGS>,
+    bytes: usize,
+    link_len: usize,
+    v6: bool,
+) -> Option<Frame<FRAGS>> {
+    if bytes == 0 {
+        return Some(frame);
+    }
+    let link = Link::read(&frame, link_len)?;
+    let mut frame = frame.shrink(bytes)?;
+    link.write(&mut frame, link_len, ethertype(v6))?;
+    Some(frame)
 }
 
 /// Through a veth: to the endpoint's MAC, from this interface's, with no tag.
@@ -55,11 +70,11 @@ fn redirect<const FRAGS: bool>(mut frame: Frame<FRAGS>, ip: &Ip, delivery: &Deli
     }
     let header: &mut [u8; ethernet::LEN] = frame.bytes_mut(0).ok_or(DropReason::Aborted)?;
     Macs { destination: ethernet::mac(&delivery.mac), source: macs.destination }.write(header);
-    header[12..].copy_from_slice(&ethertype(ip).to_be_bytes());
+    header[12..].copy_from_slice(&ethertype(ip.v6).to_be_bytes());
     Ok(Verdict::redirect(delivery.ifindex))
 }
 
 #[inline(always)]
-fn ethertype(ip: &Ip) -> u16 {
-    if ip.v6 { ethernet::IPV6 } else { ethernet::IPV4 }
+fn ethertype(v6: bool) -> u16 {
+    if v6 { ethernet::IPV6 } else { ethernet::IPV4 }
 }

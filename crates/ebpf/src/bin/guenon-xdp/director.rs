@@ -1,6 +1,6 @@
 //! The director: from a packet for a VIP to its endpoint.
 
-use guenon_ebpf::abi::{Address, AddressTag, EndpointKind, Event, FrontendSlot, Transport};
+use guenon_ebpf::abi::{Address, AddressTag, DeliveryMode, EndpointKind, Event, FrontendSlot, Transport};
 use guenon_ebpf::hash;
 use guenon_ebpf::headers::icmp::Message;
 use guenon_ebpf::headers::transport::Ports;
@@ -11,7 +11,7 @@ use guenon_ebpf::verdict::{Outcome, Verdict};
 
 use crate::frame::Frame;
 use crate::ledger::Ledger;
-use crate::{deliver, echo, encapsulate, fragments, icmp, settings, tables};
+use crate::{deliver, echo, encapsulate, fragments, icmp, settings, tables, translate};
 
 /// A flow, seen from the client.
 struct Flow {
@@ -111,6 +111,12 @@ fn forward<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger, ip: &Ip,
     let endpoint = tables::endpoint(descriptor.block().wrapping_add(u32::from(primary)))?;
     ledger.endpoint(endpoint.counter);
     if endpoint.kind == EndpointKind::Local as u8 {
+        if endpoint.delivery.mode == DeliveryMode::Nat as u8 {
+            // Where it listens is the frontend's affair, not the service's.
+            let key = slot.0 & FrontendSlot::KEY;
+            let local = tables::local_index(key, &endpoint.address).ok_or(DropReason::NoDelivery)?;
+            return Ok(translate::begin(ip, ip.at, local, false));
+        }
         let outcome = deliver::deliver(frame, ip, ip.at, &endpoint.delivery)?;
         ledger.event(Event::DeliveredHere);
         return Ok(outcome);

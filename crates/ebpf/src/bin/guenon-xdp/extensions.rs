@@ -20,7 +20,7 @@ once! {
 
 /// Bits 0..16 offset, 16..24 protocol, 24..26 fragment, 26..28 failure, 32..64 id.
 #[inline(always)]
-fn pack(walked: Result<Upper, Hidden>) -> u64 {
+pub(crate) fn pack(walked: Result<Upper, Hidden>) -> u64 {
     match walked {
         Err(Hidden::Cut) => 1 << 26,
         Err(Hidden::Unreadable) => 2 << 26,
@@ -39,7 +39,7 @@ fn pack(walked: Result<Upper, Hidden>) -> u64 {
 }
 
 #[inline(always)]
-fn unpack(word: u64) -> Result<Upper, Hidden> {
+pub(crate) fn unpack(word: u64) -> Result<Upper, Hidden> {
     match word >> 26 & 3 {
         0 => {}
         1 => return Err(Hidden::Cut),

@@ -24,12 +24,17 @@ impl Ledger {
     /// Counts a packet as received. `None` if the loader gave a slot that does not exist.
     #[inline(always)]
     pub(crate) fn open(bytes: usize) -> Option<Self> {
-        let counters = COUNTERS.get_ptr_mut(settings::slot())?;
-        // SAFETY: an element of this CPU, on which no other program counts while this one runs.
-        let counters = unsafe { &mut *counters };
-        let mut ledger = Self { counters, frontend: None, bytes: bytes as u64 };
+        let mut ledger = Self::resume(bytes)?;
         ledger.count(RECEIVED);
         Some(ledger)
+    }
+
+    /// Goes on with the accounts of a packet that is counted as received.
+    #[inline(always)]
+    pub(crate) fn resume(bytes: usize) -> Option<Self> {
+        let counters = COUNTERS.get_ptr_mut(settings::slot())?;
+        // SAFETY: an element of this CPU, on which no other program counts while this one runs.
+        Some(Self { counters: unsafe { &mut *counters }, frontend: None, bytes: bytes as u64 })
     }
 
     /// Counts what has happened beside the verdict; packets alone.
@@ -42,7 +47,7 @@ impl Ledger {
     #[inline(always)]
     pub(crate) fn frontend(&mut self, index: u32) {
         let (page, at) = locate_counter(index);
-        // SAFETY: as in `open`.
+        // SAFETY: as in `resume`.
         self.frontend = FRONTEND_STATS.get_ptr_mut(page).map(|page| unsafe { &mut (*page)[within_page(at)] });
     }
 
@@ -67,7 +72,7 @@ impl Ledger {
     pub(crate) fn endpoint(&mut self, counter: u32) {
         let (page, at) = locate_counter(counter);
         if let Some(page) = ENDPOINT_STATS.get_ptr_mut(page) {
-            // SAFETY: as in `open`.
+            // SAFETY: as in `resume`.
             add(unsafe { &mut (*page)[within_page(at)] }, self.bytes);
         }
     }

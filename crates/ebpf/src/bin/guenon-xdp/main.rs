@@ -38,11 +38,13 @@ macro_rules! once {
 mod congestion;
 mod decap;
 mod deliver;
+mod direct;
 mod director;
 mod echo;
 mod egress;
 mod encapsulate;
 mod extensions;
+mod flows;
 mod fragments;
 mod frame;
 mod icmp;
@@ -50,30 +52,43 @@ mod ledger;
 mod link;
 mod maps;
 mod plain;
+mod quote;
+mod route;
 mod settings;
 mod tables;
 mod too_big;
+mod translate;
 mod tunnel_icmp;
 mod way;
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::macros::xdp;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use guenon_ebpf::verdict::Verdict;
 
 use crate::frame::Frame;
 use crate::ledger::Ledger;
 
 /// The program of a node's interface, multi-buffer aware.
 #[xdp(frags)]
+#[inline(always)]
 fn guenon(ctx: XdpContext) -> u32 {
     enter::<true>(&ctx)
 }
 
 /// The same for kernels that know no multi-buffer frames (before 5.18).
 #[xdp]
+#[inline(always)]
 fn guenon_linear(ctx: XdpContext) -> u32 {
     enter::<false>(&ctx)
+}
+
+/// The program of an uplink's way out.
+#[classifier]
+#[inline(always)]
+fn guenon_egress(ctx: TcContext) -> i32 {
+    egress::enter(ctx.skb.skb)
 }
 
 /// For the far end of a veth: lets frames that XDP sent to its peer arrive.
@@ -92,16 +107,22 @@ fn guenon_pass_linear(_: XdpContext) -> u32 {
 fn enter<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     // The linear program needs more stack (see `Frame::bounded`): with the common way in the entry, there would be too
     // little for what the general way calls. It takes the general way at once.
-    let action = if FRAGS { common::<FRAGS>(ctx.ctx) } else { NOT_PLAIN };
-    if action == NOT_PLAIN { general::<FRAGS>(ctx.ctx) as u32 } else { action }
+    let mut end = if FRAGS { common::<FRAGS>(ctx.ctx) } else { NOT_PLAIN };
+    if end == NOT_PLAIN {
+        end = general::<FRAGS>(ctx.ctx);
+    }
+    if end & Verdict::TRANSLATE != 0 {
+        end = translate::take::<FRAGS>(ctx.ctx, end);
+    }
+    end as u32
 }
 
-/// No action of the kernel's.
-const NOT_PLAIN: u32 = u32::MAX;
+/// No action of the kernel's, and no packet that goes on.
+const NOT_PLAIN: u64 = Verdict::TRANSLATE - 1;
 
 /// The way of plain packets.
 #[inline(always)]
-fn common<const FRAGS: bool>(ctx: *mut xdp_md) -> u32 {
+fn common<const FRAGS: bool>(ctx: *mut xdp_md) -> u64 {
     plain::take(Frame::<FRAGS>::new(ctx)).unwrap_or(NOT_PLAIN)
 }
 
@@ -111,7 +132,10 @@ once! {
         let frame = Frame::<FRAGS>::new(ctx);
         let Some(mut ledger) = Ledger::open(frame.linear_len()) else { return u64::from(XDP_ABORTED) };
         let outcome = way::take(frame, &mut ledger);
-        u64::from(ledger.close(outcome))
+        match outcome.ok().and_then(Verdict::goes_on) {
+            Some(place) => place,
+            None => ledger.close(outcome).into(),
+        }
     }
 }
 

@@ -5,8 +5,8 @@
 //! reason, is `None`, and takes the general way from its start, which finds the reason.
 
 use guenon_ebpf::abi::{
-    Address, AddressKind, AddressTag, Endpoint, EndpointKind, Event, FrontendSlot, LocalSlot, NextHop, ROLE_DECAP,
-    ROLE_DIRECTOR, Transport,
+    Address, AddressKind, AddressTag, DeliveryMode, Endpoint, EndpointKind, Event, FrontendSlot, LocalSlot, NextHop,
+    ROLE_DECAP, ROLE_DIRECTOR, Transport,
 };
 use guenon_ebpf::headers::ethernet;
 use guenon_ebpf::headers::ipv4::Ipv4;
@@ -23,14 +23,14 @@ use guenon_ebpf::{ecn, hash};
 use crate::frame::Frame;
 use crate::ledger::Ledger;
 use crate::settings::{self, has_role};
-use crate::{deliver, encapsulate, tables};
+use crate::{deliver, direct, encapsulate, tables, translate};
 
 /// Where a plain frame's packet begins.
 const AT: usize = ethernet::LEN;
 
-/// The action for a plain packet.
+/// The action for a plain packet, or where it goes on ([`Verdict::goes_on`]).
 #[inline(always)]
-pub(crate) fn take<const FRAGS: bool>(frame: Frame<FRAGS>) -> Option<u32> {
+pub(crate) fn take<const FRAGS: bool>(frame: Frame<FRAGS>) -> Option<u64> {
     let link: &[u8; AT] = frame.bytes(0)?;
     match ethernet::ethertype(link) {
         ethernet::IPV4 => {
@@ -41,7 +41,7 @@ pub(crate) fn take<const FRAGS: bool>(frame: Frame<FRAGS>) -> Option<u32> {
             } else if is_tunnel(tag) {
                 decap(frame, &parse::plain_v4(AT, header)?)
             } else {
-                pass(frame)
+                other(frame, tag, header.protocol())
             }
         }
         ethernet::IPV6 => {
@@ -56,7 +56,7 @@ pub(crate) fn take<const FRAGS: bool>(frame: Frame<FRAGS>) -> Option<u32> {
             } else if is_tunnel(tag) {
                 decap(frame, &parse::plain_v6(AT, header)?)
             } else {
-                pass(frame)
+                other(frame, tag, header.next_header())
             }
         }
         ethernet::VLAN | ethernet::SERVICE_VLAN => None,
@@ -74,15 +74,22 @@ fn is_tunnel(tag: AddressTag) -> bool {
     tag.kind() == AddressKind::Tunnel as u8 && has_role(ROLE_DIRECTOR | ROLE_DECAP)
 }
 
+/// Not for us, but perhaps for an endpoint of this node.
+#[inline(always)]
+fn other<const FRAGS: bool>(frame: Frame<FRAGS>, tag: AddressTag, protocol: u8) -> Option<u64> {
+    // What may take back a flow goes the general way.
+    if tag.kind() == AddressKind::Endpoint as u8 && protocol != protocol::TCP { None } else { pass(frame) }
+}
+
 /// Not for us.
 #[inline(always)]
-fn pass<const FRAGS: bool>(frame: Frame<FRAGS>) -> Option<u32> {
-    Some(Ledger::open(frame.linear_len())?.close(Ok(Verdict::PASS)))
+fn pass<const FRAGS: bool>(frame: Frame<FRAGS>) -> Option<u64> {
+    Some(Ledger::open(frame.linear_len())?.close(Ok(Verdict::PASS)).into())
 }
 
 /// A VIP's packet into the tunnel.
 #[inline(always)]
-fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, vip: AddressTag) -> Option<u32> {
+fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, vip: AddressTag) -> Option<u64> {
     if !frame.reaches(ip.end) {
         return None;
     }
@@ -98,6 +105,9 @@ fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, vip: AddressTag) -> O
     let primary = tables::row(descriptor, row).ok()?.primary();
     let endpoint = tables::endpoint(descriptor.block().wrapping_add(u32::from(primary))).ok()?;
     if endpoint.kind == EndpointKind::Local as u8 {
+        if endpoint.delivery.mode == DeliveryMode::Nat as u8 {
+            return None;
+        }
         let bytes = frame.linear_len();
         let verdict = deliver::deliver(frame, ip, AT, &endpoint.delivery).ok()?;
         return directed(bytes, frontend, endpoint, Event::DeliveredHere, verdict);
@@ -132,24 +142,25 @@ fn direct<const FRAGS: bool>(frame: Frame<FRAGS>, ip: &Ip, vip: AddressTag) -> O
 
 /// The accounts of a VIP's packet that came through.
 #[inline(always)]
-fn directed(bytes: usize, frontend: u32, endpoint: &Endpoint, event: Event, verdict: Verdict) -> Option<u32> {
+fn directed(bytes: usize, frontend: u32, endpoint: &Endpoint, event: Event, verdict: Verdict) -> Option<u64> {
     let mut ledger = Ledger::open(bytes)?;
     ledger.frontend(frontend);
     ledger.directed();
     ledger.endpoint(endpoint.counter);
     ledger.event(event);
-    Some(ledger.close(Ok(verdict)))
+    Some(ledger.close(Ok(verdict)).into())
 }
 
 /// A plain packet to a tunnel address of ours: out of the tunnel if it is a director's, else not for us.
 #[inline(always)]
-fn decap<const FRAGS: bool>(frame: Frame<FRAGS>, outer: &Ip) -> Option<u32> {
+fn decap<const FRAGS: bool>(frame: Frame<FRAGS>, outer: &Ip) -> Option<u64> {
     if !has_role(ROLE_DECAP) || outer.protocol != protocol::UDP {
         return pass(frame);
     }
     let udp: &[u8; UDP_LEN] = frame.bytes(outer.upper)?;
-    if tunnel::destination_port(udp) != settings::gue_port() {
-        return pass(frame);
+    let port = tunnel::destination_port(udp);
+    if port != settings::gue_port() {
+        return if direct::is_target(Transport::Udp, port) { None } else { pass(frame) };
     }
     if !frame.reaches(outer.end) || !tables::is_director(outer.source) {
         return None;
@@ -167,7 +178,7 @@ fn decap<const FRAGS: bool>(frame: Frame<FRAGS>, outer: &Ip) -> Option<u32> {
 
 /// A plain inner packet to its endpoint.
 #[inline(always)]
-fn hand_over<const FRAGS: bool>(frame: Frame<FRAGS>, outer: &Outer, inner: &Inner, ip: &Ip) -> Option<u32> {
+fn hand_over<const FRAGS: bool>(frame: Frame<FRAGS>, outer: &Outer, inner: &Inner, ip: &Ip) -> Option<u64> {
     if ip.end > inner.end || ecn::decapsulate(outer.traffic_class, ip.traffic_class) != Some(ip.traffic_class) {
         return None;
     }
@@ -176,7 +187,11 @@ fn hand_over<const FRAGS: bool>(frame: Frame<FRAGS>, outer: &Outer, inner: &Inne
         return None;
     }
     let bytes = frame.linear_len();
-    let local = find(&frame, vip, inner.endpoint, ip)?;
+    let (index, local) = find(&frame, vip, inner.endpoint, ip)?;
+    if local.delivery.mode == DeliveryMode::Nat as u8 {
+        Ledger::open(bytes)?;
+        return translate::begin_plain(ip, AT, index).goes_on();
+    }
     let verdict = deliver::deliver(frame, ip, AT, &local.delivery).ok()?;
 
     let mut ledger = Ledger::open(bytes)?;
@@ -184,7 +199,7 @@ fn hand_over<const FRAGS: bool>(frame: Frame<FRAGS>, outer: &Outer, inner: &Inne
     ledger.delivered();
     ledger.endpoint(local.counter);
     ledger.event(Event::Decapsulated);
-    Some(ledger.close(Ok(verdict)))
+    Some(ledger.close(Ok(verdict)).into())
 }
 
 #[inline(always)]
@@ -193,7 +208,7 @@ fn find<const FRAGS: bool>(
     vip: AddressTag,
     endpoint: Address,
     ip: &Ip,
-) -> Option<&'static LocalSlot> {
+) -> Option<(u32, &'static LocalSlot)> {
     let ports = parse::ports(frame, ip).ok()?;
     tables::local(FrontendSlot::key(vip.id(), transport(ip.protocol), ports.destination_number()), endpoint)
 }

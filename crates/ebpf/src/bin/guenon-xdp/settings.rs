@@ -49,6 +49,10 @@ setting! {
     too_big_rate: u64;
     /// What it is there for.
     roles: u8;
+    /// Whether checksums of what comes in may be unfinished.
+    partial_checksums: u8;
+    /// Sets of `FLOWS` - 1.
+    flow_mask: u32;
 }
 
 /// Whether the program has this role.

@@ -167,18 +167,43 @@ pub(crate) fn interface(slot: u16) -> Result<&'static Interface, DropReason> {
     Ok(unsafe { &*interface })
 }
 
-/// How a packet for this frontend and endpoint is delivered here.
+/// How a packet for this frontend and endpoint is delivered here, with the index of the slot that says it.
 #[inline(always)]
-pub(crate) fn local(key: u64, endpoint: Address) -> Option<&'static LocalSlot> {
+pub(crate) fn local(key: u64, endpoint: Address) -> Option<(u32, &'static LocalSlot)> {
     let home = probe::home_of_local(key, endpoint) & settings::local_mask();
     match local_at(home, key, endpoint) {
-        Look::Found(slot) => Some(slot),
+        Look::Found(slot) => Some((home, slot)),
         Look::Empty => None,
-        Look::Other => match local_at(guenon_more_locals(key, endpoint.hi, endpoint.lo) as u32, key, endpoint) {
-            Look::Found(slot) => Some(slot),
-            Look::Empty | Look::Other => None,
-        },
+        Look::Other => {
+            let index = guenon_more_locals(key, endpoint.hi, endpoint.lo) as u32;
+            match local_at(index, key, endpoint) {
+                Look::Found(slot) => Some((index, slot)),
+                Look::Empty | Look::Other => None,
+            }
+        }
     }
+}
+
+/// The index of that slot alone, by way of a global function: the director's way has no stack left for a search.
+#[inline(always)]
+pub(crate) fn local_index(key: u64, endpoint: &[u8; 16]) -> Option<u32> {
+    let endpoint = Address::from_bytes(*endpoint);
+    let index = guenon_local_index(key, endpoint.hi, endpoint.lo);
+    if index == NOWHERE { None } else { Some(index as u32) }
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn guenon_local_index(key: u64, hi: u64, lo: u64) -> u64 {
+    local(key, Address { hi, lo }).map_or(NOWHERE, |(index, _)| index.into())
+}
+
+/// The slot with this index, which [`local`] found.
+#[inline(always)]
+pub(crate) fn local_slot(index: u32) -> Result<&'static LocalSlot, DropReason> {
+    let slot = maps::LOCALS.get_ptr(index).ok_or(DropReason::Aborted)?;
+    // SAFETY: an element of the map, which stays as it is until no program can be reading it.
+    Ok(unsafe { &*slot })
 }
 
 #[inline(always)]

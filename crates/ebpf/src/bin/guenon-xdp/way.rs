@@ -12,7 +12,7 @@ use guenon_ebpf::verdict::{Outcome, Verdict};
 use crate::frame::Frame;
 use crate::ledger::Ledger;
 use crate::settings::has_role;
-use crate::{decap, director, tables};
+use crate::{decap, direct, director, tables};
 
 /// Takes a packet all its way.
 #[inline(always)]
@@ -25,6 +25,10 @@ pub(crate) fn take<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger) 
             match owner(tables::address(header.destination())) {
                 Owner::Vip(vip) => director::direct(frame, ledger, parse::ipv4(&frame, at, header)?, vip),
                 Owner::Tunnel => decap::receive_v4(frame, ledger, at, header),
+                Owner::Endpoint => {
+                    direct::look::<FRAGS>(frame.ctx(), at, false);
+                    Ok(Verdict::PASS)
+                }
                 Owner::Other => Ok(Verdict::PASS),
             }
         }
@@ -39,6 +43,10 @@ pub(crate) fn take<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger) 
             match owner(tables::address(destination)) {
                 Owner::Vip(vip) => director::direct(frame, ledger, parse::ipv6(&frame, at, header)?, vip),
                 Owner::Tunnel => decap::receive_v6(frame, ledger, at, header),
+                Owner::Endpoint => {
+                    direct::look::<FRAGS>(frame.ctx(), at, true);
+                    Ok(Verdict::PASS)
+                }
                 Owner::Other => Ok(Verdict::PASS),
             }
         }
@@ -49,6 +57,7 @@ pub(crate) fn take<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger) 
 enum Owner {
     Vip(AddressTag),
     Tunnel,
+    Endpoint,
     Other,
 }
 
@@ -58,6 +67,8 @@ fn owner(tag: AddressTag) -> Owner {
         Owner::Vip(tag)
     } else if tag.kind() == AddressKind::Tunnel as u8 && has_role(ROLE_DIRECTOR | ROLE_DECAP) {
         Owner::Tunnel
+    } else if tag.kind() == AddressKind::Endpoint as u8 {
+        Owner::Endpoint
     } else {
         Owner::Other
     }

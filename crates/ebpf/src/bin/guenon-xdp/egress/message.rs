@@ -1,0 +1,115 @@
+//! ICMP errors that an endpoint, or its node, sends about a VIP's flow: they speak of the endpoint, and must speak of the VIP.
+
+use aya_ebpf::bindings::__sk_buff;
+use guenon_ebpf::abi::Address;
+use guenon_ebpf::flow::{self, Frontend};
+use guenon_ebpf::headers::ipv4::{self, Ipv4};
+use guenon_ebpf::headers::ipv6;
+use guenon_ebpf::headers::transport::Ports;
+use guenon_ebpf::headers::{icmp, protocol};
+use guenon_ebpf::nat::{self, Change, Place, Side};
+use guenon_ebpf::packet::Packet;
+use guenon_ebpf::parse;
+use guenon_ebpf::reason::DropReason;
+
+use super::accounts::End;
+use super::skb::Skb;
+use super::{is_endpoint, transport};
+use crate::direct::is_target;
+use crate::flows::{self, Set};
+use crate::settings;
+
+/// Judges and rewrites an ICMP error.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn guenon_egress_message(ctx: *mut __sk_buff, place: u64) -> u64 {
+    judge(&Skb::new(ctx), Place(place)).unwrap_or(End::UNTOUCHED).0
+}
+
+#[inline(always)]
+fn judge(skb: &Skb, place: Place) -> Option<End> {
+    let (_, outer, end) = nat::ends(skb, place.at(), place.v6())?;
+    let (client, endpoint, _) = nat::ends(skb, place.upper() + icmp::LEN, place.v6())?;
+    let (number, inner) = parse::quoted_upper(skb, place.upper(), end, place.v6()).ok()?;
+    let ports = Ports::read(skb.bytes::<4>(inner)?);
+    let schedule = settings::schedule();
+    if is_endpoint(outer) && outer == client {
+        // On its way to an endpoint that is no longer there, about what that had sent.
+        let key = flow::key(&schedule, endpoint, client, ports.reversed(), number);
+        let known = flow::find(&Set::of(key)?, key).is_some();
+        return if known { Some(End::refused(DropReason::NoRoute)) } else { None };
+    }
+    if !is_target(transport(number), ports.destination_number()) {
+        return None;
+    }
+    let key = flow::key(&schedule, client, endpoint, ports, number);
+    let (_, entry) = flow::find(&Set::of(key)?, key)?;
+    let frontend = entry.frontend();
+    if frontend.is_none() || !flows::is_live(frontend) {
+        return None;
+    }
+    let port = if entry.port() == 0 { ports.source } else { entry.port() };
+    let written = guenon_egress_quote(skb.ctx(), place.0, frontend.bits(), port.into());
+    Some(if written == 0 { End::refused(DropReason::Aborted) } else { End::translated(frontend) })
+}
+
+/// Rewrites the error; 1 if that was done.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn guenon_egress_quote(ctx: *mut __sk_buff, place: u64, frontend: u64, port: u32) -> u64 {
+    let (place, frontend) = (Place(place), Frontend::from_bits(frontend));
+    let Some(vip) = flows::vip(frontend.vip()) else { return 0 };
+    let ports = Ports { source: port as u16, destination: frontend.port().to_be() };
+    write(ctx, place, vip.address, ports).is_some().into()
+}
+
+#[inline(always)]
+fn write(ctx: *mut __sk_buff, place: Place, vip: Address, new: Ports) -> Option<()> {
+    let (at, upper, v6) = (place.at(), place.upper(), place.v6());
+    let quoted = upper + icmp::LEN;
+    let skb = Skb::new(ctx);
+    let (sender, _, end) = nat::ends(&skb, at, v6)?;
+    let (_, endpoint, _) = nat::ends(&skb, quoted, v6)?;
+    let (number, inner) = parse::quoted_upper(&skb, upper, end, v6).ok()?;
+
+    let sum_at = inner + nat::checksum_at(number);
+    let old = Ports::read(skb.bytes::<4>(inner)?);
+    let addresses = Change::address(endpoint, vip, v6);
+    let ports = Change::ports(old, new);
+    // An IPv4 header's own sum makes up for its change; an IPv6 header has none, and the outer one is summed too.
+    let mut message = if v6 { addresses.and(ports) } else { ports };
+    if v6 && sender == endpoint {
+        message = message.and(addresses);
+    }
+    let sum = match nat::word(&skb, sum_at) {
+        Some(field) if sum_at + 2 <= end && (field != 0 || number == protocol::TCP) => {
+            let sum = nat::finished(field, addresses.and(ports), number == protocol::UDP);
+            message = message.and(Change::word(field, sum));
+            Some(sum)
+        }
+        _ => None,
+    };
+    let field = message.apply(nat::word(&skb, upper + 2)?);
+
+    let mut bytes = [0; 4];
+    nat::set_ports(&mut bytes, new);
+    if let Some(sum) = sum {
+        Skb::store(ctx, sum_at, &sum.to_le_bytes(), 2)?;
+    }
+    Skb::store(ctx, inner, &bytes, 4)?;
+    Skb::store(ctx, upper + 2, &field.to_le_bytes(), 2)?;
+    set_address(ctx, quoted, v6, Side::Destination, vip)?;
+    if sender == endpoint { set_address(ctx, at, v6, Side::Source, vip) } else { Some(()) }
+}
+
+/// Sets an address of the IP header at `at`, and in IPv4 the header's checksum.
+#[inline(always)]
+fn set_address(ctx: *mut __sk_buff, at: usize, v6: bool, side: Side, new: Address) -> Option<()> {
+    if v6 {
+        let behind = if side == Side::Source { 8 } else { 24 };
+        return Skb::store(ctx, at + behind, &new.to_bytes(), ipv6::LEN - 24);
+    }
+    let mut header: [u8; ipv4::LEN] = *Ipv4(Skb::new(ctx).bytes(at)?).0;
+    nat::set_v4(&mut header, side, new);
+    Skb::store(ctx, at, &header, ipv4::LEN)
+}

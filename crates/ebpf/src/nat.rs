@@ -1,0 +1,333 @@
+//! Rewriting of addresses and ports, with checksums updated by what changes (RFC 1624), never summed anew.
+
+use crate::abi::Address;
+use crate::checksum::fold;
+use crate::flow::{self, Arrival, Syn};
+use crate::headers::transport::{Ports, TCP_LEN};
+use crate::headers::{Fragment, be32, ethernet, ipv4, ipv6, le16, protocol};
+use crate::packet::Packet;
+use crate::parse::Ip;
+
+/// Bytes of a TCP header up to the end of its checksum.
+pub const TCP_HEAD: usize = 18;
+/// Bytes of a UDP header up to the end of its checksum.
+pub const UDP_HEAD: usize = 8;
+
+/// Which address of a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The source.
+    Source,
+    /// The destination.
+    Destination,
+}
+
+/// A change, as ones'-complement sums see it: what is new minus what was there. Of no more than a few dozen words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change(u64);
+
+impl Change {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+
+    /// A 16-bit word, read little-endian.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(old: u16, new: u16) -> Self {
+        Self(!old as u64 + new as u64)
+    }
+    /// An address of this family.
+    #[inline(always)]
+    #[must_use]
+    pub const fn address(old: Address, new: Address, v6: bool) -> Self {
+        if v6 {
+            Self(halves(!old.hi) + halves(!old.lo) + halves(new.hi) + halves(new.lo))
+        } else {
+            Self((!old.lo >> 32) + (new.lo >> 32))
+        }
+    }
+    /// Both ports.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ports(old: Ports, new: Ports) -> Self {
+        Self::word(old.source, new.source).and(Self::word(old.destination, new.destination))
+    }
+    /// Both changes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+    /// A checksum after the change.
+    #[inline(always)]
+    #[must_use]
+    pub const fn apply(self, checksum: u16) -> u16 {
+        !fold(!checksum as u64 + self.0)
+    }
+    /// An unfinished checksum, which is a sum, after the change.
+    #[inline(always)]
+    #[must_use]
+    pub const fn apply_unfinished(self, sum: u16) -> u16 {
+        fold(sum as u64 + self.0)
+    }
+}
+
+#[inline(always)]
+const fn halves(word: u64) -> u64 {
+    (word & 0xffff_ffff) + (word >> 32)
+}
+
+/// Sets an address of an IPv4 header, and its checksum right.
+#[inline(always)]
+pub fn set_v4(header: &mut [u8; ipv4::LEN], side: Side, new: Address) -> Change {
+    let view = ipv4::Ipv4(header);
+    let (at, old) = match side {
+        Side::Source => (12, view.source()),
+        Side::Destination => (16, view.destination()),
+    };
+    let change = Change::address(old, new, false);
+    let sum = change.apply(le16(header, 10));
+    header[10..12].copy_from_slice(&sum.to_le_bytes());
+    header[at..at + 4].copy_from_slice(&((new.lo >> 32) as u32).to_le_bytes());
+    change
+}
+
+/// Sets an address of an IPv6 header.
+#[inline(always)]
+pub fn set_v6(header: &mut [u8; ipv6::LEN], side: Side, new: Address) -> Change {
+    let view = ipv6::Ipv6(header);
+    let (at, old) = match side {
+        Side::Source => (8, view.source()),
+        Side::Destination => (24, view.destination()),
+    };
+    header[at..at + 8].copy_from_slice(&new.hi.to_le_bytes());
+    header[at + 8..at + 16].copy_from_slice(&new.lo.to_le_bytes());
+    Change::address(old, new, true)
+}
+
+/// Sets both ports.
+#[inline(always)]
+pub fn set_ports<const N: usize>(header: &mut [u8; N], new: Ports) -> Change {
+    let old = Ports::read(header);
+    header[..2].copy_from_slice(&new.source.to_le_bytes());
+    header[2..4].copy_from_slice(&new.destination.to_le_bytes());
+    Change::ports(old, new)
+}
+
+/// The checksum field of a TCP or UDP header after a change of its ports and of the addresses. UDP's 0 (none) stays, and
+/// never comes about. `seed`: what an unfinished checksum would hold; one that is equal is taken for unfinished, and
+/// then ports are no part of it yet (a finished one is equal once in 65,536 packets; the sender repeats that packet).
+#[inline(always)]
+#[must_use]
+pub fn checksum(field: u16, addresses: Change, ports: Change, udp: bool, seed: Option<u16>) -> u16 {
+    if udp && field == 0 {
+        return 0;
+    }
+    if seed == Some(field) {
+        return addresses.apply_unfinished(field);
+    }
+    finished(field, addresses.and(ports), udp)
+}
+
+/// A finished checksum after a change.
+#[inline(always)]
+#[must_use]
+pub const fn finished(field: u16, change: Change, udp: bool) -> u16 {
+    let sum = change.apply(field);
+    if udp && sum == 0 { 0xffff } else { sum }
+}
+
+/// What a checksum that offload hardware is to finish holds: the sum of the pseudo-header.
+#[inline(always)]
+#[must_use]
+pub const fn seed(source: Address, destination: Address, length: usize, protocol: u8, v6: bool) -> u16 {
+    let rest = (length as u16).to_be() as u64 + (protocol as u16).to_be() as u64;
+    let addresses = if v6 {
+        halves(source.hi) + halves(source.lo) + halves(destination.hi) + halves(destination.lo)
+    } else {
+        (source.lo >> 32) + (destination.lo >> 32)
+    };
+    fold(addresses + rest)
+}
+
+/// What was done to a checksum field by adding `1` to what is summed: whether the kernel holds it for finished.
+#[inline(always)]
+#[must_use]
+pub const fn was_finished(before: u16, after: u16) -> bool {
+    after == Change(1).apply(before) && after != Change(1).apply_unfinished(before)
+}
+
+/// What a TCP header says, as far as flows go; `end` is where the packet ends.
+#[inline(always)]
+#[must_use]
+pub const fn segment(header: &[u8; TCP_HEAD], upper: usize, end: usize) -> Arrival {
+    if header[13] & (flow::SYN | flow::ACK | flow::RST) != flow::SYN {
+        return Arrival::Other;
+    }
+    let header_len = (header[12] >> 4) as usize * 4;
+    let header_len = if header_len < TCP_LEN { TCP_LEN } else { header_len };
+    Arrival::Syn(Syn { sequence: be32(header, 4), length: end.saturating_sub(upper + header_len) as u32 })
+}
+
+/// Flags and acknowledgement of a TCP header.
+#[inline(always)]
+#[must_use]
+pub const fn acknowledgement(header: &[u8; TCP_HEAD]) -> (u8, u32) {
+    (header[13], be32(header, 8))
+}
+
+/// What a packet is, for what is done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// TCP, with its ports.
+    Tcp,
+    /// UDP, with its ports.
+    Udp,
+    /// An ICMP error.
+    Error,
+    /// A later fragment.
+    Later,
+}
+
+/// Where a packet stands in its frame, in one word, so that a function of its own can go on with it.
+///
+/// ```text
+/// 0..24 slot in LOCALS, 24..26 VLAN tags, 26..41 from the IP header to the upper-layer header, 41..50 bytes of
+/// tunnel headers between link and IP header, 50 IPv6, 51..53 subject, 53 first fragment, 54 came through a tunnel, 55 rough: 26..41 and 51..54 are
+/// not filled in yet
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(pub u64);
+
+impl Place {
+    const ROUGH: u64 = 1 << 55;
+    const BETWEEN: u64 = 0x1ff;
+
+    /// The place of the packet `ip` behind a link header of `link_len` bytes, but for what only the packet itself tells.
+    #[inline(always)]
+    #[must_use]
+    pub const fn rough(ip: &Ip, link_len: usize, local: u32, tunnel: bool) -> Self {
+        let tags = ((link_len as u64).wrapping_sub(ethernet::LEN as u64) / ethernet::TAG_LEN as u64) & 3;
+        let between = (ip.at as u64).wrapping_sub(link_len as u64) & Self::BETWEEN;
+        Self(
+            (local & 0xff_ffff) as u64
+                | tags << 24
+                | between << 41
+                | (ip.v6 as u64) << 50
+                | (tunnel as u64) << 54
+                | Self::ROUGH,
+        )
+    }
+    /// Whether it is.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_rough(self) -> bool {
+        self.0 & Self::ROUGH != 0
+    }
+    /// With what the packet tells.
+    #[inline(always)]
+    #[must_use]
+    pub fn fill(self, ip: &Ip) -> Self {
+        let head = (ip.upper as u64).wrapping_sub(ip.at as u64) & 0x7fff;
+        let subject = match (ip.fragment, ip.protocol) {
+            (Fragment::Later, _) => 3,
+            (_, protocol::TCP) => 0,
+            (_, protocol::UDP) => 1,
+            _ => 2,
+        };
+        let first = (ip.fragment == Fragment::First) as u64;
+        Self(self.0 & !Self::ROUGH | head << 26 | subject << 51 | first << 53)
+    }
+    /// Index of the slot in `LOCALS`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn local(self) -> u32 {
+        self.0 as u32 & 0xff_ffff
+    }
+    /// Where the link header ends.
+    #[inline(always)]
+    #[must_use]
+    pub const fn link_len(self) -> usize {
+        ethernet::LEN + ((self.0 >> 24) as usize & 3) * ethernet::TAG_LEN
+    }
+    /// Where the IP header begins.
+    #[inline(always)]
+    #[must_use]
+    pub const fn at(self) -> usize {
+        self.link_len() + self.between()
+    }
+    /// Where the upper-layer header begins.
+    #[inline(always)]
+    #[must_use]
+    pub const fn upper(self) -> usize {
+        self.at() + ((self.0 >> 26) as usize & 0x7fff)
+    }
+    /// How many bytes of tunnel headers stand between link and IP header.
+    #[inline(always)]
+    #[must_use]
+    pub const fn between(self) -> usize {
+        (self.0 >> 41) as usize & Self::BETWEEN as usize
+    }
+    /// The place when those are gone.
+    #[inline(always)]
+    #[must_use]
+    pub const fn stripped(self) -> Self {
+        Self(self.0 & !(Self::BETWEEN << 41))
+    }
+    /// Whether it is IPv6.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v6(self) -> bool {
+        self.0 >> 50 & 1 != 0
+    }
+    /// What it is.
+    #[inline(always)]
+    #[must_use]
+    pub const fn subject(self) -> Subject {
+        match self.0 >> 51 & 3 {
+            0 => Subject::Tcp,
+            1 => Subject::Udp,
+            2 => Subject::Error,
+            _ => Subject::Later,
+        }
+    }
+    /// Whether it is a first fragment.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_first(self) -> bool {
+        self.0 >> 53 & 1 != 0
+    }
+    /// Whether it came through a tunnel.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tunnel(self) -> bool {
+        self.0 >> 54 & 1 != 0
+    }
+}
+
+/// Source, destination and end of the packet whose IP header begins at `at`.
+#[inline(always)]
+#[must_use]
+pub fn ends(packet: &impl Packet, at: usize, v6: bool) -> Option<(Address, Address, usize)> {
+    if v6 {
+        let header = ipv6::Ipv6(packet.bytes(at)?);
+        Some((header.source(), header.destination(), at + ipv6::LEN + header.payload_len()))
+    } else {
+        let header = ipv4::Ipv4(packet.bytes(at)?);
+        Some((header.source(), header.destination(), at + header.total_len()))
+    }
+}
+
+/// Where the checksum of a quoted TCP or UDP header stands behind the header's beginning.
+#[inline(always)]
+#[must_use]
+pub const fn checksum_at(protocol: u8) -> usize {
+    if protocol == protocol::TCP { 16 } else { 6 }
+}
+
+/// The 16-bit word at an offset, read little-endian: a port or a checksum.
+#[inline(always)]
+#[must_use]
+pub fn word(packet: &impl Packet, at: usize) -> Option<u16> {
+    packet.bytes::<2>(at).map(|bytes| u16::from_le_bytes(*bytes))
+}
