@@ -10,6 +10,7 @@ pub const UDP_LEN: usize = 8;
 /// Source and destination port. Each is the two bytes on the wire read little-endian, as
 /// [`crate::hash::flow`] takes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Ports {
     /// Source port.
     pub source: u16,

@@ -73,7 +73,7 @@ once! {
         match read(&Frame::<FRAGS>::new(ctx), Place(place)) {
             Ok(flow) => {
                 let opens = flow.arrival != Arrival::Other;
-                if opens && !route::is_answerable::<FRAGS>(ctx, *flow.endpoint, flow.client) {
+                if opens && !route::is_answerable(flow.client) {
                     return flows::refused(DropReason::Hairpin);
                 }
                 flows::enter(&flow, flows::found(looked))

@@ -5,15 +5,13 @@ use guenon_ebpf::abi::FragmentSet;
 use guenon_ebpf::flow::Frontend;
 use guenon_ebpf::fragment::{self, Datagram};
 use guenon_ebpf::hash;
-use guenon_ebpf::headers::{ipv4, ipv6};
-use guenon_ebpf::packet::Packet;
+use guenon_ebpf::nat::Side;
 use guenon_ebpf::parse::Ip;
 use guenon_ebpf::reason::DropReason;
 
 use super::accounts::End;
 use super::is_endpoint;
-use super::reply::set_source;
-use super::skb::Skb;
+use super::skb::{Skb, set_address};
 use crate::{flows, maps, settings};
 
 /// In place of a VIP's id: the datagram leaves as it is.
@@ -55,21 +53,8 @@ pub(super) fn later(skb: Skb, ip: &Ip) -> End {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn guenon_egress_rename(ctx: *mut __sk_buff, at: u32, v6: u32, vip: u32) -> u64 {
-    rename(ctx, at as usize & 0x1f, v6 != 0, vip).is_some().into()
-}
-
-#[inline(always)]
-fn rename(ctx: *mut __sk_buff, at: usize, v6: bool, vip: u32) -> Option<()> {
-    let address = flows::vip(vip)?.address;
-    let skb = Skb::new(ctx);
-    let mut bytes = [0; 56];
-    if v6 {
-        set_source::<{ ipv6::LEN }, 8>(skb.bytes(at)?, &mut bytes, address);
-        Skb::store(ctx, at + 8, &bytes, 16)
-    } else {
-        set_source::<{ ipv4::LEN }, 10>(skb.bytes(at)?, &mut bytes, address);
-        Skb::store(ctx, at + 10, &bytes, 6)
-    }
+    let Some(vip) = flows::vip(vip) else { return 0 };
+    set_address(ctx, at as usize & 0x1f, v6 != 0, Side::Source, vip.address).is_some().into()
 }
 
 #[inline(always)]

@@ -3,8 +3,6 @@
 use aya_ebpf::bindings::__sk_buff;
 use guenon_ebpf::abi::Address;
 use guenon_ebpf::flow::{self, Frontend};
-use guenon_ebpf::headers::ipv4::{self, Ipv4};
-use guenon_ebpf::headers::ipv6;
 use guenon_ebpf::headers::transport::Ports;
 use guenon_ebpf::headers::{icmp, protocol};
 use guenon_ebpf::nat::{self, Change, Place, Side};
@@ -13,7 +11,7 @@ use guenon_ebpf::parse;
 use guenon_ebpf::reason::DropReason;
 
 use super::accounts::End;
-use super::skb::Skb;
+use super::skb::{self, Skb, set_address};
 use super::{is_endpoint, transport};
 use crate::direct::is_target;
 use crate::flows::{self, Set};
@@ -91,25 +89,11 @@ fn write(ctx: *mut __sk_buff, place: Place, vip: Address, new: Ports) -> Option<
     };
     let field = message.apply(nat::word(&skb, upper + 2)?);
 
-    let mut bytes = [0; 4];
-    nat::set_ports(&mut bytes, new);
     if let Some(sum) = sum {
-        Skb::store(ctx, sum_at, &sum.to_le_bytes(), 2)?;
+        skb::store(ctx, sum_at, (&raw const sum).cast(), 2)?;
     }
-    Skb::store(ctx, inner, &bytes, 4)?;
-    Skb::store(ctx, upper + 2, &field.to_le_bytes(), 2)?;
+    skb::store(ctx, inner, (&raw const new).cast(), size_of::<Ports>())?;
+    skb::store(ctx, upper + 2, (&raw const field).cast(), 2)?;
     set_address(ctx, quoted, v6, Side::Destination, vip)?;
     if sender == endpoint { set_address(ctx, at, v6, Side::Source, vip) } else { Some(()) }
-}
-
-/// Sets an address of the IP header at `at`, and in IPv4 the header's checksum.
-#[inline(always)]
-fn set_address(ctx: *mut __sk_buff, at: usize, v6: bool, side: Side, new: Address) -> Option<()> {
-    if v6 {
-        let behind = if side == Side::Source { 8 } else { 24 };
-        return Skb::store(ctx, at + behind, &new.to_bytes(), ipv6::LEN - 24);
-    }
-    let mut header: [u8; ipv4::LEN] = *Ipv4(Skb::new(ctx).bytes(at)?).0;
-    nat::set_v4(&mut header, side, new);
-    Skb::store(ctx, at, &header, ipv4::LEN)
 }

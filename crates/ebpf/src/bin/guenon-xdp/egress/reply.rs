@@ -6,12 +6,12 @@ use guenon_ebpf::abi::Address;
 use guenon_ebpf::flow::{self, Frontend, Outbound};
 use guenon_ebpf::headers::transport::Ports;
 use guenon_ebpf::headers::{ipv4, ipv6, protocol};
-use guenon_ebpf::nat::{self, Change, Place, Side, Subject, TCP_HEAD, UDP_HEAD};
+use guenon_ebpf::nat::{self, Change, Place, Subject, TCP_HEAD, UDP_HEAD};
 use guenon_ebpf::packet::Packet;
 use guenon_ebpf::reason::DropReason;
 
 use super::accounts::End;
-use super::skb::Skb;
+use super::skb::{self, Skb};
 use super::{is_endpoint, transport};
 use crate::direct::is_target;
 use crate::flows::{self, Set};
@@ -88,66 +88,106 @@ extern "C" fn guenon_egress_write(ctx: *mut __sk_buff, place: u64, frontend: u64
     let Some(vip) = flows::vip(frontend.vip()) else { return 0 };
     let ports = Ports { source: frontend.port().to_be(), destination: port as u16 };
     let written = match (place.v6(), place.subject() == Subject::Tcp) {
-        (false, true) => write::<{ ipv4::LEN }, 10, TCP_HEAD, 16>(ctx, place, vip.address, ports),
-        (false, false) => write::<{ ipv4::LEN }, 10, UDP_HEAD, 6>(ctx, place, vip.address, ports),
-        (true, true) => write::<{ ipv6::LEN }, 8, TCP_HEAD, 16>(ctx, place, vip.address, ports),
-        (true, false) => write::<{ ipv6::LEN }, 8, UDP_HEAD, 6>(ctx, place, vip.address, ports),
+        (false, true) => write_v4::<TCP_HEAD, 16>(ctx, place, ports, vip.address),
+        (false, false) => write_v4::<UDP_HEAD, 6>(ctx, place, ports, vip.address),
+        (true, true) => write_v6::<TCP_HEAD, 16>(ctx, place, ports, vip.address),
+        (true, false) => write_v6::<UDP_HEAD, 6>(ctx, place, ports, vip.address),
     };
     written.is_some().into()
 }
 
-/// What changes of an IP header of `IP` bytes stands from byte `FROM` on; of the upper header of `UPPER` bytes, the
-/// checksum is at byte `SUM`.
-#[inline(always)]
-fn write<const IP: usize, const FROM: usize, const UPPER: usize, const SUM: usize>(
-    ctx: *mut __sk_buff,
-    place: Place,
-    vip: Address,
-    ports: Ports,
-) -> Option<()> {
-    let udp = UPPER == UDP_HEAD;
-    let (at, upper) = (place.at(), place.upper());
-    let before = nat::word(&Skb::new(ctx), upper + SUM)?;
-    let finished = udp && before == 0 || is_finished(ctx, upper + SUM, before)?;
-    let skb = Skb::new(ctx);
-
-    let mut bytes = [0; 56];
-    const { assert!(IP - FROM + UPPER <= 56) };
-    let addresses = set_source::<IP, FROM>(skb.bytes(at)?, &mut bytes, vip);
-    let mut header: [u8; UPPER] = *skb.bytes(upper)?;
-    let ports = nat::set_ports(&mut header, ports);
-    let sum = nat::checksum(before, addresses, ports, udp, if finished { None } else { Some(before) });
-    header[SUM..SUM + 2].copy_from_slice(&sum.to_le_bytes());
-
-    let head = IP - FROM;
-    bytes[head..head + UPPER].copy_from_slice(&header);
-    if upper == at + IP {
-        return Skb::store(ctx, at + FROM, &bytes, head + UPPER);
-    }
-    // Options or extension headers in between.
-    Skb::store(ctx, upper, &header, UPPER)?;
-    Skb::store(ctx, at + FROM, &bytes, head)
+/// What changes of an IPv4 header, and the upper header, as they stand in a plain packet from byte 10 of the IP header on;
+/// here from byte 6 on, since the verifier wants words on the stack to be aligned.
+#[repr(C, align(8))]
+struct Heads4<const UPPER: usize> {
+    /// The header's checksum in the last two bytes.
+    checksum: u64,
+    addresses: u64,
+    upper: [u8; UPPER],
 }
 
-/// Copies the IP header from byte `FROM` on, with another source.
-#[inline(always)]
-pub(super) fn set_source<const IP: usize, const FROM: usize>(
-    header: &[u8; IP],
-    bytes: &mut [u8; 56],
+/// The same of IPv6: from byte 8 of the IP header on.
+#[repr(C, align(8))]
+struct Heads6<const UPPER: usize> {
     source: Address,
-) -> Change {
-    if IP == ipv6::LEN {
-        let mut copy = [0; ipv6::LEN];
-        copy.copy_from_slice(header);
-        let change = nat::set_v6(&mut copy, Side::Source, source);
-        bytes[..IP - FROM].copy_from_slice(&copy[FROM..]);
-        change
-    } else {
-        let mut copy = [0; ipv4::LEN];
-        copy.copy_from_slice(header);
-        let change = nat::set_v4(&mut copy, Side::Source, source);
-        bytes[..IP - FROM].copy_from_slice(&copy[FROM..]);
-        change
+    destination: Address,
+    upper: [u8; UPPER],
+}
+
+/// Rewrites and sums up; the checksum is at byte `SUM` of the upper header.
+#[inline(always)]
+fn write_v4<const UPPER: usize, const SUM: usize>(
+    ctx: *mut __sk_buff,
+    place: Place,
+    ports: Ports,
+    vip: Address,
+) -> Option<()> {
+    let (at, upper) = (place.at(), place.upper());
+    let sum = Sum::of::<UPPER, SUM>(ctx, upper)?;
+    let skb = Skb::new(ctx);
+    let (source, destination, _) = nat::ends(&skb, at, false)?;
+    let change = Change::address(source, vip, false);
+    let checksum = change.apply(nat::word(&skb, at + 10)?);
+    let mut heads = Heads4 {
+        checksum: u64::from(checksum) << 48,
+        addresses: vip.lo >> 32 | destination.lo >> 32 << 32,
+        upper: *skb.bytes(upper)?,
+    };
+    sum.write::<UPPER, SUM>(&mut heads.upper, ports, change);
+
+    let first = (&raw const heads).cast::<u8>().wrapping_add(6);
+    if upper == at + ipv4::LEN {
+        return skb::store(ctx, at + 10, first, 10 + UPPER);
+    }
+    // Options in between.
+    skb::store(ctx, upper, heads.upper.as_ptr(), UPPER)?;
+    skb::store(ctx, at + 10, first, 10)
+}
+
+#[inline(always)]
+fn write_v6<const UPPER: usize, const SUM: usize>(
+    ctx: *mut __sk_buff,
+    place: Place,
+    ports: Ports,
+    vip: Address,
+) -> Option<()> {
+    let (at, upper) = (place.at(), place.upper());
+    let sum = Sum::of::<UPPER, SUM>(ctx, upper)?;
+    let skb = Skb::new(ctx);
+    let (source, destination, _) = nat::ends(&skb, at, true)?;
+    let mut heads = Heads6 { source: vip, destination, upper: *skb.bytes(upper)? };
+    sum.write::<UPPER, SUM>(&mut heads.upper, ports, Change::address(source, vip, true));
+
+    let first = (&raw const heads).cast();
+    if upper == at + ipv6::LEN {
+        return skb::store(ctx, at + 8, first, 32 + UPPER);
+    }
+    // Extension headers in between.
+    skb::store(ctx, upper, heads.upper.as_ptr(), UPPER)?;
+    skb::store(ctx, at + 8, first, 16)
+}
+
+/// The checksum of a TCP or UDP header before its change.
+struct Sum {
+    field: u16,
+    finished: bool,
+}
+
+impl Sum {
+    #[inline(always)]
+    fn of<const UPPER: usize, const SUM: usize>(ctx: *mut __sk_buff, upper: usize) -> Option<Self> {
+        let field = nat::word(&Skb::new(ctx), upper + SUM)?;
+        let finished = UPPER == UDP_HEAD && field == 0 || is_finished(ctx, upper + SUM, field)?;
+        Some(Self { field, finished })
+    }
+
+    /// Sets ports and checksum.
+    #[inline(always)]
+    fn write<const UPPER: usize, const SUM: usize>(self, header: &mut [u8; UPPER], ports: Ports, addresses: Change) {
+        let ports = nat::set_ports(header, ports);
+        let unfinished = if self.finished { None } else { Some(self.field) };
+        let sum = nat::checksum(self.field, addresses, ports, UPPER == UDP_HEAD, unfinished);
+        header[SUM..SUM + 2].copy_from_slice(&sum.to_le_bytes());
     }
 }
 

@@ -4,7 +4,10 @@ use core::ptr::NonNull;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_skb_pull_data, bpf_skb_store_bytes};
+use guenon_ebpf::abi::Address;
+use guenon_ebpf::headers::ipv4;
 use guenon_ebpf::headers::ipv6::{self, Hidden, Upper};
+use guenon_ebpf::nat::{self, Side};
 use guenon_ebpf::packet::Packet;
 
 use crate::extensions::{pack, unpack};
@@ -63,14 +66,6 @@ impl Skb {
         Self::new(self.ctx)
     }
 
-    /// Writes the first `len` of these bytes at `at`.
-    #[inline(always)]
-    pub(super) fn store<const N: usize>(ctx: *mut __sk_buff, at: usize, bytes: &[u8; N], len: usize) -> Option<()> {
-        // SAFETY: the helper reads `len` bytes, which callers make no more than there are.
-        let failed = unsafe { bpf_skb_store_bytes(ctx, at as u32, bytes.as_ptr().cast(), len as u32, 0) } != 0;
-        if failed { None } else { Some(()) }
-    }
-
     #[inline(always)]
     fn locate(&self, at: usize, len: usize) -> Option<NonNull<u8>> {
         const MASK: usize = 0x1fff;
@@ -83,6 +78,31 @@ impl Skb {
         Some(unsafe { NonNull::new_unchecked(first as *mut u8) })
     }
 }
+
+/// Writes `len` bytes at `at`.
+#[inline(always)]
+pub(super) fn store(ctx: *mut __sk_buff, at: usize, bytes: *const u8, len: usize) -> Option<()> {
+    // SAFETY: the helper reads `len` bytes, no more than callers have there: the verifier sees to it.
+    let failed = unsafe { bpf_skb_store_bytes(ctx, at as u32, bytes.cast(), len as u32, 0) } != 0;
+    if failed { None } else { Some(()) }
+}
+
+/// Sets an address of the IP header at `at`, and in IPv4 the header's checksum.
+#[inline(always)]
+pub(super) fn set_address(ctx: *mut __sk_buff, at: usize, v6: bool, side: Side, new: Address) -> Option<()> {
+    let skb = Skb::new(ctx);
+    if v6 {
+        let behind = if side == Side::Source { 8 } else { 24 };
+        return store(ctx, at + behind, (&raw const new).cast(), size_of::<Address>());
+    }
+    let mut header = Aligned(*skb.bytes(at)?);
+    nat::set_v4(&mut header.0, side, new);
+    store(ctx, at, header.0.as_ptr(), ipv4::LEN)
+}
+
+/// A header on the stack, where the verifier wants words to be aligned.
+#[repr(align(8))]
+struct Aligned([u8; ipv4::LEN]);
 
 impl Packet for Skb {
     #[inline(always)]
