@@ -146,8 +146,15 @@ fn sends(event: Event) -> bool {
         | Event::DeliveredHere
         | Event::EchoAnswered
         | Event::TooBigAnswered
-        | Event::PassedOnNode => true,
-        Event::IcmpErrorForwarded | Event::TunnelTooBig | Event::CongestionMarked | Event::FragmentFollowed => false,
+        | Event::PassedOnNode
+        | Event::Translated
+        | Event::ReplyTranslated => true,
+        Event::IcmpErrorForwarded
+        | Event::TunnelTooBig
+        | Event::CongestionMarked
+        | Event::FragmentFollowed
+        | Event::FlowClash
+        | Event::FlowEvicted => false,
     }
 }
 

@@ -63,6 +63,9 @@ fn provoke(reason: DropReason) -> Result<Vec<u8>, &'static str> {
         DropReason::TooBigForEndpoint => Ok(frame(&direct(Way::HereVeth).total_length(1501).ip())),
         DropReason::OptionsTooLong => Ok(frame(&Packet::new(client(false), VIP6, Upper::Other(50)).ip())),
         DropReason::Redirect => Err("the helper refuses nothing in a test run: the kernel looks for the device later"),
+        DropReason::Hairpin | DropReason::NoPort | DropReason::FragReply => {
+            Err("needs an endpoint of delivery Nat: see `nat_flows` and `nat_out`")
+        }
         DropReason::Aborted => Err("needs a broken table: see `what_cannot_be_is_counted_as_aborted`"),
     }
 }
@@ -78,10 +81,10 @@ fn every_reason_is_met() {
     }
 }
 
-/// A frame under which this event is counted.
-fn cause(event: Event) -> Vec<u8> {
+/// A frame under which this event is counted, or why there is none here.
+fn cause(event: Event) -> Result<Vec<u8>, &'static str> {
     let direct = |way: Way| packet(way, true, Kind::Tcp);
-    match event {
+    Ok(match event {
         Event::Encapsulated => frame(&direct(Way::Own4).ip()),
         Event::Decapsulated => frame(&from_director(true, direct(Way::HereLocal).ip()).ip()),
         Event::DeliveredHere => frame(&direct(Way::HereVeth).ip()),
@@ -101,7 +104,10 @@ fn cause(event: Event) -> Vec<u8> {
         }
         Event::PassedOnNode => frame(&Packet::tcp(caller(true), (ON_NODE4, 22).into()).ip()),
         Event::FragmentFollowed => frame(&direct(Way::Own4).df(false).id(0xf00d).fragments(8)[1]),
-    }
+        Event::Translated | Event::ReplyTranslated | Event::FlowClash | Event::FlowEvicted => {
+            return Err("needs an endpoint of delivery Nat: see `nat_in`, `nat_out` and `nat_flows`");
+        }
+    })
 }
 
 #[test]
@@ -109,8 +115,13 @@ fn every_event_is_met() {
     let mut lab = lab();
     lab.send(&frame(&packet(Way::Own4, true, Kind::Tcp).df(false).id(0xf00d).fragments(8)[0]));
     for (event, name) in Event::ALL {
-        let outcome = lab.send(&cause(event));
-        assert!(outcome.events().contains(&event), "{name}: {:?} {:?}", outcome.verdict, outcome.events());
+        match cause(event) {
+            Ok(frame) => {
+                let outcome = lab.send(&frame);
+                assert!(outcome.events().contains(&event), "{name}: {:?} {:?}", outcome.verdict, outcome.events());
+            }
+            Err(why) => println!("{name}: {why}"),
+        }
     }
 }
 
