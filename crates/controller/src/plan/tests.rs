@@ -27,7 +27,7 @@ impl Model {
             }
             for service in self.state.services.values() {
                 for endpoint in &service.endpoints {
-                    if let crate::model::Path::Tunnel { next_hop, .. } = &endpoint.path {
+                    if let Path::Tunnel { next_hop, .. } = &endpoint.path {
                         assert!(
                             self.state.next_hops.contains_key(next_hop),
                             "{next_hop:?} is gone after {operation:?}"
