@@ -129,11 +129,20 @@ impl From<VirtualServiceBuilder> for Object {
 
 /// A Service with ports (name, number), TCP.
 pub(crate) fn service(name: &str, ports: &[(&str, u16)]) -> Object {
+    service_with_target(name, ports, None)
+}
+
+/// A Service with one port, TCP, whose targetPort is a name.
+pub(crate) fn service_with_named_target(name: &str, port: u16, target: &str) -> Object {
+    service_with_target(name, &[("http", port)], Some(target))
+}
+
+fn service_with_target(name: &str, ports: &[(&str, u16)], target: Option<&str>) -> Object {
     let port = |(name, port): &(&str, u16)| ServicePort {
         name: (*name).to_owned(),
         protocol: Protocol::Tcp,
         port: *port,
-        target_name: None,
+        target_name: target.map(str::to_owned),
     };
     Object::Service(BackendService {
         name: service_name(name),
@@ -142,18 +151,6 @@ pub(crate) fn service(name: &str, ports: &[(&str, u16)]) -> Object {
         claimed: Vec::new(),
         external_name: false,
     })
-}
-
-/// A Service with one port, TCP, whose targetPort is a name.
-pub(crate) fn service_with_named_target(name: &str, port: u16, target: &str) -> Object {
-    let ports = &[("http", port)];
-    match service(name, ports) {
-        Object::Service(mut service) => {
-            service.ports[0].target_name = Some(target.to_owned());
-            Object::Service(service)
-        }
-        other => other,
-    }
 }
 
 /// An EndpointSlice `namespace/name` of a Service, with one port (name, number), TCP.

@@ -84,7 +84,10 @@ pub struct VirtualServiceSpec {
     #[serde(default)]
     pub session_affinity: SessionAffinity,
 
-    /// How an endpoint receives packets, unless it says so itself.
+    /// How an endpoint receives packets, unless it says so itself. Local: passed to its node's own stack, with the VIP on the
+    /// loopback. Veth: redirected to the network namespace that owns the VIP. Nat: rewritten to the endpoint's own address
+    /// and port, as ordinary pods need it. Auto: Local where the endpoint's address is its node's own (or it has no node) and
+    /// it listens on the port that clients dial, else Nat.
     #[serde(default)]
     pub delivery: Delivery,
 }

@@ -9,7 +9,9 @@ use guenon_ebpf::hash::{DEFAULT_KEY, Schedule};
 use guenon_ebpf::probe::{home_of_address, home_of_frontend};
 use guenon_interleavings::apply::{DataPath, Operation};
 use guenon_interleavings::datapath::atomic::AtomicU64;
-use guenon_interleavings::datapath::tables::lookup::{Flow, Found, direct, find_address, find_local};
+use guenon_interleavings::datapath::tables::lookup::{
+    Flow, Found, direct, find_address, find_local, find_vip, is_target_port, translation,
+};
 use guenon_interleavings::datapath::tables::{Grace, NoReaders, Store, Table, Tables};
 use guenon_interleavings::model::{
     EndpointState, Frontend, LocalDelivery, Mac, Path, Protocol, ServiceName, ServiceState,
@@ -245,6 +247,39 @@ fn a_delivery_changes_as_a_whole() {
         });
         for ifindex in [6, 7] {
             tables.execute(&behind_veth(ifindex)).expect("there is room");
+            tables.commit();
+        }
+        reader.join().expect("the reader does not panic");
+    });
+}
+
+/// A service whose one endpoint gets its packets on a port of its own.
+fn behind_nat(port: u16) -> Operation {
+    let ports = std::sync::Arc::new([((Protocol::Tcp, 80), port)].into());
+    let path = Path::Local(LocalDelivery::Nat { ports });
+    let endpoints = vec![EndpointState { address: [10, 0, 0, 1].into(), path }];
+    let rows = (0..PAGE_ROWS).map(|_| Row::new(0, 0)).collect();
+    let state = ServiceState { frontends: [frontend(80)].into(), client_ip: false, endpoints, rows };
+    Operation::PutService(name(0), std::sync::Arc::new(state))
+}
+
+#[test]
+fn whatever_is_translated_inwards_can_be_translated_back() {
+    explore(|| {
+        let store = Model::new(Sizes { slots: 16, services: 1, pages: 2, endpoints: 3 });
+        let lock = Arc::new(RwLock::new(()));
+        let mut tables = Tables::open(store.clone(), Box::new(Rcu(lock.clone(), 0)), 6080, 0);
+        let reader = thread::spawn(move || {
+            let _reading = lock.read().expect("the writer does not panic");
+            let Some(tag) = find_address(&store, Table::Addresses, Address::from_ip(vip(1))) else { return };
+            let endpoint = Address::from_ip([10, 0, 0, 1].into());
+            let sent = translation(&store, tag.id(), Protocol::Tcp, 80, endpoint);
+            let (_, port) = sent.expect("a VIP is in force before its delivery");
+            assert!(is_target_port(&store, Protocol::Tcp, port), "replies from {port} would leave as they are");
+            assert_eq!(find_vip(&store, tag.id(), 0), Some(Address::from_ip(vip(1))), "replies find no VIP");
+        });
+        for port in [70, 100] {
+            tables.execute(&behind_nat(port)).expect("there is room");
             tables.commit();
         }
         reader.join().expect("the reader does not panic");

@@ -1,9 +1,8 @@
 //! Flows of delivery `Nat` outlive a change of maps: their entries are copied from the old `FLOWS` to the new.
 //!
 //! They are where programs look for them as long as both maps have the same number of sets. Of another number they are not
-//! carried over: an entry's place follows from its key by the sets' number, and which of two that then share a full set
-//! is to go, programs decide by their age alone. Such flows go on inwards, and replies of theirs leave as they are until the client
-//! opens a new connection; who changes `--max-flows` under load is told so in its description.
+//! carried over: an entry's place follows from its key by that number, and sets that become one would have to give entries up.
+//! Replies of such flows leave as they are until their clients open them anew. The log says so.
 //!
 //! Programs write while this copies: those of the old maps until they have been swapped, then those of the new. So all is
 //! copied before the swap, and what changed in the old maps meanwhile after it, unless the new ones have changed it too.

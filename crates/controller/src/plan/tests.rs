@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::plan;
 use crate::apply::Operation;
 use crate::fixtures::{ip, service_name};
-use crate::model::{Frontend, Protocol, ServiceState, State};
+use crate::model::{EndpointState, Frontend, LocalDelivery, Path, Protocol, ServiceState, State};
 
 /// A data path in memory that checks, after each operation, that every frontend of before and after is served.
 #[derive(Default)]
@@ -27,7 +27,7 @@ impl Model {
             }
             for service in self.state.services.values() {
                 for endpoint in &service.endpoints {
-                    if let crate::model::Path::Tunnel { next_hop, .. } = &endpoint.path {
+                    if let Path::Tunnel { next_hop, .. } = &endpoint.path {
                         assert!(
                             self.state.next_hops.contains_key(next_hop),
                             "{next_hop:?} is gone after {operation:?}"
@@ -50,7 +50,7 @@ impl Model {
             Operation::PutService(name, service) => {
                 for other in state.services.values_mut() {
                     if !other.frontends.is_disjoint(&service.frontends) {
-                        Arc::make_mut(other).frontends.retain(|frontend| !service.frontends.contains(frontend));
+                        Arc::make_mut(other).drop_frontends(|frontend| service.frontends.contains(frontend));
                     }
                 }
                 state.services.insert(name, service);
@@ -115,4 +115,25 @@ fn what_services_need_comes_first_and_what_nobody_needs_goes_last() {
     let shown: Vec<_> = converge(&before, &after).iter().map(|operation| format!("{operation:?}")).collect();
     let kinds: Vec<_> = shown.iter().map(|text| text.split('(').next().unwrap_or_default()).collect();
     assert_eq!(kinds, ["PutTunnel", "PutDirector", "PutService", "RemoveService", "SetOnNode", "RemoveTunnel"]);
+}
+
+#[test]
+fn a_service_that_waits_for_a_taker_knows_where_its_endpoints_listen_meanwhile() {
+    let pod = |ports: &[u16]| {
+        let ports = ports.iter().map(|port| ((Protocol::Tcp, *port), 8000 + *port)).collect();
+        EndpointState { address: ip("10.244.2.7"), path: Path::Local(LocalDelivery::Nat { ports: Arc::new(ports) }) }
+    };
+    let of = |services: &[(&str, &[u16])]| -> State {
+        let service = |(name, ports): &(&str, &[u16])| {
+            let frontends = ports.iter().map(|port| frontend(*port)).collect();
+            let endpoints = vec![pod(ports)];
+            (service_name(name), Arc::new(ServiceState { frontends, endpoints, ..ServiceState::default() }))
+        };
+        State { services: services.iter().map(service).collect(), ..State::default() }
+    };
+    // 81 goes from a to b, whose turn comes later.
+    let operations = converge(&of(&[("shop/a", &[80, 81])]), &of(&[("shop/a", &[80, 82]), ("shop/b", &[81])]));
+    let Some(Operation::PutService(_, first)) = operations.first() else { panic!("{operations:?}") };
+    assert_eq!(first.frontends.len(), 3);
+    assert_eq!(first.endpoints, [pod(&[80, 81, 82])]);
 }

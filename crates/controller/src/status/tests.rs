@@ -255,6 +255,30 @@ fn endpoints_that_are_not_ready_are_counted() {
 }
 
 #[test]
+fn resolved_refs_says_which_delivery_endpoints_got_and_why() {
+    let slice = slice("shop/web-1", "web", ("http", 8080));
+    let slice = slice.ready("10.244.0.7", "n1").ready("10.244.0.8", "n2").ready("10.0.0.1", "n1");
+    let behind: Object = virtual_service("shop/web").vip("203.0.113.10").tcp(80).tcp(8080).backend("web", 1).into();
+    let ports = service("shop/web", &[("http", 80), ("http", 8080)]);
+    let mut cluster = cluster(vec![behind, ports, slice.into()]);
+    cluster.holds("shop/web", 0).report("n1", 200, |_| ()).report("n2", 200, |_| ());
+    let change = cluster.writes("shop/web").expect("a status");
+    insta::assert_snapshot!(condition(&change, "ResolvedRefs").2, @"all that it refers to is there and can be used; delivery Local for 1 endpoint (an address of its node), Nat for 1 endpoint (an address of its node, but another port than clients dial), Nat for 2 endpoints (an address of its own)");
+}
+
+#[test]
+fn endpoints_of_another_family_are_a_reason_of_resolved_refs() {
+    let slice = slice("shop/web-1", "web", ("http", 8080)).ready("fd00::7", "n1");
+    let behind: Object = virtual_service("shop/web").vip("203.0.113.10").tcp(80).backend("web", 1).into();
+    let mut cluster = cluster(vec![behind, service("shop/web", &[("http", 80)]), slice.into()]);
+    cluster.holds("shop/web", 0);
+    let change = cluster.writes("shop/web").expect("a status");
+    let (status, reason, _) = condition(&change, "ResolvedRefs");
+    assert_eq!((status, reason), (ConditionStatus::False, "FamilyMismatch"));
+    assert_eq!(condition(&change, "Ready").1, "FamilyMismatch");
+}
+
+#[test]
 fn an_object_that_cannot_be_used_keeps_its_columns_and_says_why() {
     let mut cluster = cluster(vec![web()]);
     cluster.holds("shop/web", 0).report("n1", 200, |_| ()).report("n2", 200, |_| ());

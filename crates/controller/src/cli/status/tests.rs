@@ -9,8 +9,8 @@ use guenon_ebpf::reason::DropReason;
 use super::findings::Severity;
 use super::*;
 use crate::model::{
-    Egress, EndpointState, Frontend, Mac, NextHopKey, NextHopState, Path, Place, Problem, ProblemReason, Protocol,
-    ServiceName, ServiceState,
+    Egress, EndpointState, Frontend, LocalDelivery, Mac, NextHopKey, NextHopState, Path, Place, Problem, ProblemReason,
+    Protocol, ServiceName, ServiceState,
 };
 use crate::reading::{
     AttachedEgress, AttachedMode, EndpointReading, FlowUse, FrontendReading, InterfaceReading, MapUse,
@@ -151,6 +151,27 @@ fn an_unreachable_endpoint_is_named_with_the_reason_of_its_drops() {
     assert_eq!((list[0].path, list[0].fault), ("unreachable", Some("no_route")));
     assert_eq!((list[1].path, list[1].fault), ("tunnel", None));
     assert!(findings::of(&in_force)[0].what.contains("172.17.3.3 of shop/web (no_route)"));
+}
+
+#[test]
+fn an_endpoint_whose_packets_are_rewritten_shows_where_it_listens() {
+    let mut in_force = working();
+    let ports = |ports: &[(u16, u16)]| {
+        let ports = ports.iter().map(|(port, listens)| ((Protocol::Tcp, *port), *listens)).collect();
+        Path::Local(LocalDelivery::Nat { ports: Arc::new(ports) })
+    };
+    for service in in_force.state.services.values_mut() {
+        let service = Arc::make_mut(service);
+        service.endpoints[0].path = ports(&[(80, 8080)]);
+        service.endpoints[1].path = ports(&[(80, 8080), (443, 8443), (8080, 8080)]);
+    }
+    let text = endpoints::table(&endpoints::list(&in_force), PLAIN);
+    let rows: Vec<&str> = text.lines().skip(1).collect();
+    assert!(rows[0].contains(" nat :8080 ") && rows[1].contains(" nat :8080 :8443 "), "{text}");
+    let document: serde_json::Value =
+        serde_json::from_str(&json(Some(Subject::Endpoints), &in_force).expect("JSON")).expect("a document");
+    assert_eq!(document[0]["path"], "nat");
+    assert_eq!(document[0]["target_ports"], serde_json::json!({"80/TCP": 8080}));
 }
 
 #[test]

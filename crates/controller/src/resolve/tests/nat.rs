@@ -91,7 +91,7 @@ fn frontends_with_other_target_ports_are_one_service_of_the_data_path() {
     assert_eq!(fed.path("shop/web", "10.244.2.9"), nat(&[(80, 9080), (443, 8443)]));
     let ports = |pod| match fed.path("shop/web", pod) {
         Path::Local(LocalDelivery::Nat { ports }) => ports,
-        other => panic!("no Nat but {other:?}"),
+        other @ (Path::Local(_) | Path::Tunnel { .. } | Path::Unreachable { .. }) => panic!("no Nat but {other:?}"),
     };
     assert!(TargetPorts::ptr_eq(&ports("10.244.2.7"), &ports("10.244.2.8")), "kept once");
 }
