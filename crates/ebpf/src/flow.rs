@@ -118,7 +118,7 @@ pub const fn clash_key(key: u64, frontend: Frontend) -> u64 {
 #[must_use]
 pub const fn substitute(clash_key: u64, attempt: u32) -> u16 {
     let step = (clash_key >> 40) as u32 | 1;
-    let number = (clash_key >> 20) as u32 + step * attempt;
+    let number = ((clash_key >> 20) as u32).wrapping_add(step.wrapping_mul(attempt));
     (0x8000 | (number & 0x7fff) as u16).swap_bytes()
 }
 

@@ -9,7 +9,7 @@ use rstest::rstest;
 
 use crate::support::bed::{CLIENT4, ONE_TAG, POD4, POD6, TWO_TAGS, VIP4, client, router, vip};
 use crate::support::expect::assert_frame;
-use crate::support::frame::Tag;
+use crate::support::frame::{Tag, tagged};
 use crate::support::nat::{DROP, Node, PASS, TARGET, WEB};
 use crate::support::packet::{DESTINATION_OPTIONS, Packet, Upper};
 use crate::support::segment::{ACK, RST, Segment, data, syn};
@@ -168,6 +168,36 @@ fn icmp_errors_speak_of_the_endpoint(
         let (run, got) = node.deliver(pod(four), &said(*kind, *code, web(four)));
         assert_eq!((run.action, run.drop), (PASS, None), "type {kind} code {code}");
         assert_frame("the error", &got, &said(*kind, *code, target(four)));
+    }
+}
+
+/// The director's own endpoints: the same, with no tunnel in between.
+#[rstest]
+fn a_directors_own_endpoint_gets_the_same(
+    #[values(true, false)] four: bool,
+    #[values("guenon", "guenon_linear")] program: &'static str,
+    #[values(&[], &ONE_TAG, &TWO_TAGS)] tags: &[Tag],
+) {
+    let mut node = Node::with(program, 0);
+    let datagram = |to| Packet::udp(caller(four), to).payload(vec![7; 100]).df(false);
+    let error = |from: SocketAddr| {
+        let quote = data(b"quoted").ip(from, caller(four));
+        Packet::icmp(router(four), from.ip(), if four { 3 } else { 1 }, 1, [0; 4]).payload(quote).ip()
+    };
+    let [first, later] = datagram(web(four)).fragments(32);
+    let [first_there, later_there] = datagram(target(four)).fragments(32);
+    for (sent, want) in [
+        (syn(1).ip(caller(four), web(four)), syn(1).ip(caller(four), target(four))),
+        (data(b"x").ip(caller(four), web(four)), data(b"x").ip(caller(four), target(four))),
+        (datagram(web(four)).ip(), datagram(target(four)).ip()),
+        (first, first_there),
+        (later, later_there),
+        (error(web(four)), error(target(four))),
+    ] {
+        let run = node.receive(&tagged(tags, &sent));
+        assert_eq!((run.action, run.drop), (PASS, None));
+        assert_frame("what is passed", &run.frame, &tagged(tags, &want));
+        assert!(run.events.contains(&Event::DeliveredHere) && run.events.contains(&Event::Translated));
     }
 }
 

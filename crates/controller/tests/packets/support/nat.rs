@@ -76,7 +76,7 @@ impl Node {
             local_mask: MASK,
             director_mask: MASK,
             gue_port: abi::GUE_PORT,
-            roles: abi::ROLE_DECAP,
+            roles: abi::ROLE_DIRECTOR | abi::ROLE_DECAP,
             partial_checksums,
             flow_mask: SETS - 1,
             ..Settings::default()
@@ -102,6 +102,23 @@ impl Node {
                 node.local(id, transport, HOST, host, TARGET);
                 node.local(id, transport, 0, pod, 0);
             }
+        }
+        for (id, pod) in [(1, POD4), (2, POD6)] {
+            let delivery = Delivery { mode: DeliveryMode::Nat as u8, ..Delivery::default() };
+            let endpoint = abi::Endpoint {
+                kind: abi::EndpointKind::Local as u8,
+                header_len: 0,
+                block_len: 1,
+                next_hop: 0,
+                checksum: 0,
+                counter: 9,
+                header: [0; abi::MAX_HEADER],
+                address: Address::from_ip(pod).to_bytes(),
+                delivery,
+                reserved: [0; 8],
+            };
+            node.set::<16>(abi::map::ENDPOINTS, 8 * id, raw(endpoint.as_bytes()));
+            node.set::<1>(abi::map::SERVICES, id, raw(abi::Descriptor::new(1, 0, 8 * id, false).as_bytes()));
         }
         node.address(abi::map::DIRECTORS, DIRECTOR4, AddressTag::new(AddressKind::Director, 0, 0));
         for transport in [Transport::Tcp, Transport::Udp] {
@@ -142,7 +159,8 @@ impl Node {
         if port == 0 {
             return;
         }
-        let slot = FrontendSlot::new(vip, transport, port, 5).0;
+        // As many services as VIPs, each with the pod of its family as the one endpoint.
+        let slot = FrontendSlot::new(vip, transport, port, vip).0;
         let home = probe::home_of_frontend(slot & FrontendSlot::KEY);
         let index = (0..).map(|step| (home + step) & MASK).find(|index| {
             let there = self.get::<1>(abi::map::FRONTENDS, *index).0[0];
