@@ -252,6 +252,10 @@ fn other_capacities_get_new_maps_with_everything_carried_over() {
         kernel.execute(&put("web", 80, 7)).unwrap();
         kernel.commit();
         kernel.attach("eth0").unwrap();
+        // A flow, as programs write it: key, and words that are theirs.
+        for (word, value) in (8..12).zip([77, 1, 2, 3]) {
+            kernel.store().publish(Table::Flows, word, value);
+        }
         kernel.observe()
     });
     bed.ping();
@@ -260,6 +264,8 @@ fn other_capacities_get_new_maps_with_everything_carried_over() {
     let larger = Options { capacities: Capacities { frontends: 256, ..SMALL }, ..bed.options() };
     let after = bed.with_options(larger.clone(), |kernel| {
         assert_eq!(endpoint_of(kernel.store(), 80), Some([10, 0, 0, 7].into()));
+        let flow: Vec<u64> = (8..12).map(|word| kernel.store().load(Table::Flows, word)).collect();
+        assert_eq!(flow, [77, 1, 2, 3], "flows go on where they were");
         kernel.observe()
     });
     assert_eq!(after, before);

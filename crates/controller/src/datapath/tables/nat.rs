@@ -1,16 +1,19 @@
-//! What delivery `Nat` needs beside local deliveries: addresses of VIPs by id, target ports, endpoints' addresses.
+//! What delivery `Nat` needs beside slots of `LOCALS`: addresses of VIPs by id, target ports, endpoints' addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use guenon_ebpf::abi::{self, Address, AddressKind, AddressTag, DeliveryMode, FrontendSlot, Transport, VipSlot};
 use guenon_ebpf::abi::{EndpointKind, locate_target_port};
 
 use super::Tables;
 use super::addresses::fill;
-use super::locals::delivery;
+use super::locals::{LocalKey, delivery};
+use super::lookup::find_local;
 use super::store::{Store, Table};
 use crate::apply::Refusal;
+use crate::model::{EndpointState, Frontend, LocalDelivery, Path, Protocol, TargetPorts};
 
 const VIP_WORDS: usize = size_of::<VipSlot>() / 8;
 
@@ -117,6 +120,16 @@ impl<S: Store> Tables<S> {
         }
     }
 
+    /// Where an endpoint of delivery `Nat` listens is told by its slot alone. If a change to another delivery has already
+    /// overwritten that, nobody knows: nothing is delivered until the change is made again.
+    pub(super) fn with_port(&self, planned: &LocalDelivery, key: LocalKey, frontend: &Frontend) -> LocalDelivery {
+        let LocalDelivery::Nat { .. } = planned else { return planned.clone() };
+        let written = self.locals.get(&key).map(|slot| delivery(self.local_value(*slot)));
+        let listens = written.filter(|written| written.mode == DeliveryMode::Nat as u8 && written.port != 0);
+        let ports = listens.map(|written| ((frontend.protocol, frontend.port), written.port));
+        LocalDelivery::Nat { ports: Arc::new(ports.into_iter().collect()) }
+    }
+
     /// Ids of VIPs that are not in force any more are cleared; those in force are told right.
     pub(super) fn recover_vips(&mut self) {
         let in_force: BTreeMap<u32, IpAddr> = self.vips.iter().map(|(address, vip)| (vip.id, *address)).collect();
@@ -196,6 +209,34 @@ impl<S: Store> Tables<S> {
         for id in std::mem::take(&mut self.kept_vips).into_values() {
             self.vip_ids.release(id);
         }
+    }
+}
+
+/// Where endpoints of delivery `Nat` listen. A port of which two VIPs say different things, or one nothing, is left out: the
+/// state differs from what is wanted then, and is written anew.
+pub(super) fn read_target_ports(
+    store: &impl Store,
+    frontends: &BTreeSet<Frontend>,
+    vips: &BTreeMap<IpAddr, u32>,
+    endpoints: &mut [EndpointState],
+) {
+    let mut last = TargetPorts::default();
+    for endpoint in endpoints {
+        let Path::Local(LocalDelivery::Nat { ports }) = &mut endpoint.path else { continue };
+        let address = Address::from_ip(endpoint.address);
+        let mut found: BTreeMap<(Protocol, u16), BTreeSet<Option<u16>>> = BTreeMap::new();
+        for Frontend { vip, protocol, port } in frontends {
+            let slot = vips.get(vip).and_then(|vip| find_local(store, *vip, *protocol, *port, address));
+            let listens = slot.filter(|slot| slot.delivery.mode == DeliveryMode::Nat as u8);
+            found.entry((*protocol, *port)).or_default().insert(listens.map(|slot| slot.delivery.port));
+        }
+        let agreed =
+            |told: BTreeSet<Option<u16>>| (told.len() == 1).then(|| told.into_iter().next()).flatten().flatten();
+        let listens = found.into_iter().filter_map(|(port, told)| Some((port, agreed(told)?))).collect();
+        if *last != listens {
+            last = Arc::new(listens);
+        }
+        *ports = Arc::clone(&last);
     }
 }
 

@@ -4,20 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use guenon_ebpf::abi::{
-    self, Address, AddressKind, AddressTag, DeliveryMode, Descriptor, FrontendSlot, Meta, PAGE_ROWS, Row,
-};
+use guenon_ebpf::abi::{self, Address, AddressKind, AddressTag, Descriptor, FrontendSlot, Meta, PAGE_ROWS, Row};
 use zerocopy::transmute;
 
 use super::header::{EndpointWords, decode};
-use super::lookup::find_local;
+use super::nat::read_target_ports;
 use super::next_hops::{decode_hop, decode_key, egress_of};
 use super::services::NAME_WORDS;
 use super::slots::{Usage, usage};
 use super::store::{Store, Table};
 use crate::model::{
-    EndpointState, Frontend, LocalDelivery, NextHopKey, NextHopState, Path, Protocol, ServiceName, ServiceState, State,
-    TargetPorts,
+    Frontend, LocalDelivery, NextHopKey, NextHopState, Path, Protocol, ServiceName, ServiceState, State,
 };
 
 /// Reads everything: meant for starting, and for people; its cost is that of the whole configuration.
@@ -202,34 +199,6 @@ fn read_service(
         }
     }
     None
-}
-
-/// Where endpoints of delivery `Nat` listen. A port of which two VIPs say different things, or one nothing, is left out: the
-/// state differs from what is wanted then, and is written anew.
-fn read_target_ports(
-    store: &impl Store,
-    frontends: &BTreeSet<Frontend>,
-    vips: &BTreeMap<IpAddr, u32>,
-    endpoints: &mut [EndpointState],
-) {
-    let mut last = TargetPorts::default();
-    for endpoint in endpoints {
-        let Path::Local(LocalDelivery::Nat { ports }) = &mut endpoint.path else { continue };
-        let address = Address::from_ip(endpoint.address);
-        let mut found: BTreeMap<(Protocol, u16), BTreeSet<Option<u16>>> = BTreeMap::new();
-        for Frontend { vip, protocol, port } in frontends {
-            let slot = vips.get(vip).and_then(|vip| find_local(store, *vip, *protocol, *port, address));
-            let listens = slot.filter(|slot| slot.delivery.mode == DeliveryMode::Nat as u8);
-            found.entry((*protocol, *port)).or_default().insert(listens.map(|slot| slot.delivery.port));
-        }
-        let agreed =
-            |told: BTreeSet<Option<u16>>| (told.len() == 1).then(|| told.into_iter().next()).flatten().flatten();
-        let listens = found.into_iter().filter_map(|(port, told)| Some((port, agreed(told)?))).collect();
-        if *last != listens {
-            last = Arc::new(listens);
-        }
-        *ports = Arc::clone(&last);
-    }
 }
 
 pub(super) fn read_name(store: &impl Store, id: u32) -> Option<ServiceName> {

@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use guenon_ebpf::abi::{
-    ABI_VERSION, Address, AddressKind, AddressTag, DeliveryMode, Descriptor, FrontendSlot, MAX_VIPS, Meta,
-};
+use guenon_ebpf::abi::{ABI_VERSION, Address, AddressKind, AddressTag, Descriptor, FrontendSlot, MAX_VIPS, Meta};
 use guenon_ebpf::probe::{home_of_address, home_of_frontend, home_of_local};
 
 use super::addresses::Vip;
 use super::extents::Extents;
 use super::ids::Ids;
-use super::locals::{LocalKey, delivery as written_delivery, key_in, value};
+use super::locals::{key_in, value};
 use super::nat::nat_addresses;
 use super::next_hops::{decode_hop, decode_key, egress_of};
 use super::observe::{frontend, live_frontends, local_delivery, read_block, read_name, read_rows, read_state};
@@ -19,7 +17,7 @@ use super::services::{NAME_WORDS, hop_of};
 use super::slots::{Slots, Usage};
 use super::store::{Store, Table};
 use super::{Held, Tables, header, key_bits};
-use crate::model::{Frontend, LocalDelivery, ServiceName};
+use crate::model::ServiceName;
 
 impl<S: Store> Tables<S> {
     /// Builds the writer's knowledge from the words, and mends what a crash left half done. What may still be
@@ -261,16 +259,6 @@ impl<S: Store> Tables<S> {
             self.add_locals(&plan);
             self.remove_locals(plan);
         }
-    }
-
-    /// Where an endpoint of delivery `Nat` listens is told by its slot alone. If a change to another delivery has already
-    /// overwritten that, nobody knows: nothing is delivered until the change is made again.
-    fn with_port(&self, delivery: &LocalDelivery, key: LocalKey, frontend: &Frontend) -> LocalDelivery {
-        let LocalDelivery::Nat { .. } = delivery else { return delivery.clone() };
-        let written = self.locals.get(&key).map(|slot| written_delivery(self.local_value(*slot)));
-        let listens = written.filter(|written| written.mode == DeliveryMode::Nat as u8 && written.port != 0);
-        let ports = listens.map(|written| ((frontend.protocol, frontend.port), written.port));
-        LocalDelivery::Nat { ports: Arc::new(ports.into_iter().collect()) }
     }
 
     fn heal(&mut self) {
