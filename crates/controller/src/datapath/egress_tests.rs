@@ -263,6 +263,44 @@ fn new_maps_get_both_programs_and_what_was_counted() {
 }
 
 #[test]
+fn the_capabilities_of_the_chart_suffice() {
+    const CAPABILITIES: u64 = 1 << 12 | 1 << 38 | 1 << 39; // NET_ADMIN, PERFMON, BPF
+    for hook in [EgressHook::Auto, EgressHook::Clsact] {
+        let bed = Bed::new();
+        let options = Options { egress: hook, ..bed.options() };
+        let other = bed.with(|kernel| {
+            attach(kernel);
+            bed.other()
+        });
+        let _link = bed.net.inside(|| sys::create_tcx_link(other.as_fd(), index()).expect("it is attached"));
+        bed.net.inside(|| {
+            let (low, high) = (CAPABILITIES as u32, (CAPABILITIES >> 32) as u32);
+            let (header, sets) = ([0x2008_0522u32, 0], [low, low, 0, high, high, 0]);
+            // SAFETY: version 3 of capset(2) reads a header of two words and a set of six; this thread alone loses its
+            // capabilities, and ends right after.
+            let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const sets) };
+            assert_eq!(result, 0);
+            let mut kernel = Kernel::open(options).expect("the data path opens");
+            kernel.attach("eth0").expect("the XDP program is attached");
+            let troubles = kernel.tend_egress(true);
+            // By tcx it is put first again. What stands before is named by its id where its name may not be read.
+            match (hook, &troubles[..]) {
+                (EgressHook::Auto, []) => {}
+                (EgressHook::Clsact, [trouble]) => {
+                    assert!(
+                        trouble.message.contains("tcx program ") && !trouble.message.contains("name"),
+                        "{trouble:?}"
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+            kernel.detach("eth0").expect("it is taken off");
+        });
+        assert_eq!((bed.tcx().len(), bed.filters()), (1, vec![]), "{hook:?}");
+    }
+}
+
+#[test]
 fn detaching_leaves_nothing_at_the_egress() {
     for hook in [EgressHook::Auto, EgressHook::Clsact] {
         let bed = Bed::new();
