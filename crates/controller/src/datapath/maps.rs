@@ -47,6 +47,14 @@ pub(super) fn shapes(capacities: &Capacities) -> BTreeMap<&'static str, Shape> {
         map::EGRESS_COUNTERS,
         shape(sys::PER_CPU_ARRAY, size_of::<abi::InterfaceCounters>(), MAX_INTERFACES, 0),
     );
+    let trie = Shape {
+        kind: sys::LPM_TRIE,
+        key_size: size_of::<abi::HairpinKey>() as u32,
+        value_size: 4,
+        max_entries: abi::MAX_HAIRPINS,
+        flags: sys::NO_PREALLOC,
+    };
+    shapes.insert(map::HAIRPINS, trie);
     shapes.insert(map::LIMITER, shape(sys::PER_CPU_ARRAY, size_of::<abi::Limiter>(), 1, 0));
     let ring = Shape { kind: sys::RING_BUFFER, key_size: 0, value_size: 0, max_entries: RING_BYTES, flags: 0 };
     shapes.insert(map::EVENTS, ring);

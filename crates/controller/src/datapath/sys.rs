@@ -23,6 +23,10 @@ const LINK_UPDATE: u32 = 29;
 pub(crate) const ARRAY: u32 = 2;
 /// Map type `BPF_MAP_TYPE_PERCPU_ARRAY`.
 pub(crate) const PER_CPU_ARRAY: u32 = 6;
+/// `BPF_MAP_TYPE_LPM_TRIE`.
+pub(crate) const LPM_TRIE: u32 = 11;
+/// `BPF_F_NO_PREALLOC`, which a trie must have.
+pub(crate) const NO_PREALLOC: u32 = 1;
 /// Map type `BPF_MAP_TYPE_ARRAY_OF_MAPS`.
 pub(crate) const ARRAY_OF_MAPS: u32 = 12;
 /// Map type `BPF_MAP_TYPE_RINGBUF`.

@@ -86,6 +86,9 @@ pub mod map {
     pub const FLOWS: &str = "FLOWS";
     /// [`super::FragmentSet`]: what the first fragment of a reply was, or of a packet that was translated.
     pub const NAT_FRAGMENTS: &str = "NAT_FRAGMENTS";
+    /// Longest prefix (of 128 bits, IPv4-mapped) -> [`super::HAIRPIN`] or 0: clients whose packets leave this node, by its
+    /// routes, where replies cannot be translated. What is in no prefix is answered.
+    pub const HAIRPINS: &str = "HAIRPINS";
     /// [`super::InterfaceCounters`] by interface slot: the program on the way out. Per CPU.
     pub const EGRESS_COUNTERS: &str = "EGRESS_COUNTERS";
     /// Ring buffer of [`super::TunnelTooBig`].

@@ -2,11 +2,12 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use guenon_ebpf::abi::{
     AddressSlot, Attachment, Descriptor, Endpoint, EndpointPage, FRAGMENT_SETS, FlowSet, FragmentSet, FrontendPage,
-    FrontendSlot, Interface, InterfaceCounters, Limiter, LocalSlot, MAX_INTERFACES, Meta, NextHop, NextHopKey, RowPage,
-    ServiceName, TARGET_PORT_WORDS, VipSlot,
+    FrontendSlot, Interface, InterfaceCounters, Limiter, LocalSlot, MAX_HAIRPINS, MAX_INTERFACES, Meta, NextHop,
+    NextHopKey, RowPage, ServiceName, TARGET_PORT_WORDS, VipSlot,
 };
 
 macro_rules! mapped {
@@ -44,6 +45,8 @@ pub(crate) static ENDPOINT_STATS: PerCpuArray<EndpointPage> = PerCpuArray::with_
 pub(crate) static FRAGMENTS: Array<FragmentSet> = Array::with_max_entries(FRAGMENT_SETS, 0);
 #[map]
 pub(crate) static NAT_FRAGMENTS: Array<FragmentSet> = Array::with_max_entries(FRAGMENT_SETS, 0);
+#[map]
+pub(crate) static HAIRPINS: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(MAX_HAIRPINS, 0);
 #[map]
 pub(crate) static EGRESS_COUNTERS: PerCpuArray<InterfaceCounters> = PerCpuArray::with_max_entries(MAX_INTERFACES, 0);
 #[map]
