@@ -267,6 +267,20 @@ fn packets_come_in_on_the_interface_that_is_named() {
 }
 
 #[test]
+fn a_packet_that_the_node_has_sent_runs_through_the_program_on_the_way_out() {
+    let mut sent = tcp(443);
+    sent[..6].copy_from_slice(&ROUTER_MAC);
+    sent[6..12].copy_from_slice(&T22_MAC);
+    let replay = Replay::of(&[tcp(443), sent.clone()]);
+    let programs = |lines: Vec<Value>| lines.iter().map(|line| line["program"].clone()).collect::<Vec<_>>();
+    assert_eq!(programs(replay.lines(&["--hook", "both"])), ["guenon", "guenon_egress"]);
+    assert_eq!(programs(replay.lines(&[])), ["guenon", "guenon"]);
+    let lines = replay.lines(&["--hook", "egress"]);
+    assert_eq!((&lines[1]["verdict"], &lines[1]["interface"]), (&Value::from("PASS"), &Value::from("eth0")));
+    assert_eq!(replay.frames_out()[1].data, sent, "what is no reply of a translated flow leaves as it is");
+}
+
+#[test]
 fn another_key_picks_other_endpoints_and_the_same_key_the_same() {
     let replay = Replay::of(&(40_000..40_064).map(|port| tcp_from(port, 80)).collect::<Vec<_>>());
     let key = replay.directory.path().join("key");

@@ -16,7 +16,7 @@ use crate::model::{NodeView, Role};
 use crate::run;
 use crate::simulate::capture::{Capture, Writer};
 use crate::simulate::desired::{Desired, desired, incoming, read_view};
-use crate::simulate::replay::{Line, Summary, replay};
+use crate::simulate::replay::{self, Line, Summary, replay};
 use crate::simulate::sandbox::{Sandbox, Setup, Verdict};
 
 const EXAMPLES: &str = "\
@@ -25,10 +25,12 @@ Examples:
       On the node: all that is needed, together with its manifests, to replay what it sees elsewhere.
   guenon simulate --manifests manifests --view view.yaml --in in.pcap --out out.pcap
       What becomes of each packet; out.pcap has the frames that leave.
+  guenon simulate ... --hook both
+      A conversation with an ordinary pod (delivery Nat), captured where the pod's replies are not translated yet.
   guenon simulate ... -o json | jq 'select(.verdict == \"DROP\")'
       The drops.
 
-JSON is one object for each packet, one on each line: `packet`, `program`, `verdict` (PASS, DROP, TX, REDIRECT, ABORTED),
+JSON is one object for each packet, one on each line: `packet`, `program` (`guenon`; `guenon_egress`: that of what leaves), `verdict` (PASS, DROP, TX, REDIRECT, ABORTED),
 `reason` (of a drop), `interface` (by which it leaves; null to the node's own stack), `frontend`, `service`, `endpoint`,
 `length`; with --hex `frame`, what came out; `note`, where there is something to know about the packet. A packet that
 the kernel cannot run (shorter than an Ethernet header, or too long for a test run) has verdict null and a note.
@@ -64,6 +66,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
 
+    /// Which program packets run through: that of what comes in, that of what leaves, or either by the sender's MAC (a
+    /// packet that an interface of the view has sent leaves). Flows are remembered from packet to packet
+    #[arg(long, value_enum, default_value = "ingress")]
+    hook: Hook,
+
     /// File with the key of the flow hash: 16 bytes, or 32 hex digits; the published default without
     #[arg(long, env = "GUENON_HASH_KEY_FILE", value_name = "FILE")]
     hash_key_file: Option<PathBuf>,
@@ -97,6 +104,26 @@ enum Format {
     Json,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Hook {
+    /// Packets come in
+    Ingress,
+    /// Packets leave
+    Egress,
+    /// A conversation: what interfaces of the node have sent leaves
+    Both,
+}
+
+impl Hook {
+    const fn of(self) -> replay::Hook {
+        match self {
+            Self::Ingress => replay::Hook::Ingress,
+            Self::Egress => replay::Hook::Egress,
+            Self::Both => replay::Hook::Both,
+        }
+    }
+}
+
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let Args {
         manifests,
@@ -104,6 +131,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         input,
         output,
         interface,
+        hook,
         hash_key_file,
         director,
         policy,
@@ -131,11 +159,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
 
     let setup = Setup { ifindex: interface.index, roles: roles(&view), key, gue_port, ..Setup::default() };
     let mut sandbox = Sandbox::new(&state, &setup)?;
+    for name in view.attached.iter().chain([&interface.name]) {
+        // All of them have the program on the way out, as on a node that translates.
+        if let Some(attached) = view.interfaces.iter().find(|known| known.name == *name) {
+            sandbox.attach_egress(name, attached.index);
+        }
+    }
     let mut capture = Capture::open(&input)?;
     let mut out = Writer::create(&output, capture.resolution())?;
     let mut stdout = std::io::stdout().lock();
     let mut lines = Vec::new();
-    let summary = replay(&mut capture, &mut sandbox, &view, &mut out, hex, |line| match format {
+    let summary = replay(&mut capture, &mut sandbox, &view, hook.of(), &mut out, hex, |line| match format {
         Format::Json => {
             serde_json::to_writer(&mut stdout, &line)?;
             stdout.write_all(b"\n")

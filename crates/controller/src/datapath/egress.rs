@@ -166,8 +166,8 @@ impl Kernel {
                 }
                 Err(DataPathError::NoInterface(_)) => None,
                 Err(error) => Some(format!(
-                    "{error}; until the program is there, replies of endpoints that are translated (delivery Nat) cannot \
-                     leave here, and their new flows are dropped as hairpin"
+                    "{error}; until the program is there, replies of endpoints that are translated (delivery Nat) leave here \
+                     with the endpoint's address"
                 )),
             };
             troubles.extend(message.map(|message| EgressTrouble { interface, message }));

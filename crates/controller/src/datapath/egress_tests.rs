@@ -263,6 +263,77 @@ fn new_maps_get_both_programs_and_what_was_counted() {
 }
 
 #[test]
+fn prefixes_that_uplinks_do_not_answer_are_in_force_and_those_of_before_are_not() {
+    let bed = Bed::new();
+    let nets = |all: &[(&str, bool)]| -> BTreeMap<ipnet::IpNet, bool> {
+        all.iter().map(|(net, hairpin)| (net.parse().expect("a net"), *hairpin)).collect()
+    };
+    let in_force = |kernel: &Kernel| {
+        let mut keys = sys::prefixes(kernel.store().fd("HAIRPINS").expect("the map")).expect("its keys");
+        keys.sort();
+        keys
+    };
+    let key = |prefix: u32, address: [u8; 16]| -> [u8; 20] {
+        let mut key = [0; 20];
+        key[..4].copy_from_slice(&prefix.to_ne_bytes());
+        key[4..].copy_from_slice(&address);
+        key
+    };
+    let mapped = |address: [u8; 4]| std::net::Ipv4Addr::from(address).to_ipv6_mapped().octets();
+    let (v4, narrow) = (key(112, mapped([10, 22, 0, 0])), key(120, mapped([10, 22, 2, 0])));
+    let v6 = key(64, "2001:db8:2::".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    bed.with(|kernel| {
+        let first = nets(&[("10.22.0.0/16", true), ("10.22.2.0/24", false), ("2001:db8:2::/64", true)]);
+        kernel.set_hairpins(&first).expect("there is room");
+        let mut all = vec![v4, narrow, v6];
+        all.sort();
+        assert_eq!(in_force(kernel), all);
+    });
+    bed.with(|kernel| {
+        kernel.set_hairpins(&nets(&[("2001:db8:2::/64", true)])).expect("there is room");
+        assert_eq!(in_force(kernel), [v6], "what an earlier agent left is gone");
+    });
+}
+
+#[test]
+fn the_capabilities_of_the_chart_suffice() {
+    const CAPABILITIES: u64 = 1 << 12 | 1 << 38 | 1 << 39; // NET_ADMIN, PERFMON, BPF
+    for hook in [EgressHook::Auto, EgressHook::Clsact] {
+        let bed = Bed::new();
+        let options = Options { egress: hook, ..bed.options() };
+        let other = bed.with(|kernel| {
+            attach(kernel);
+            bed.other()
+        });
+        let _link = bed.net.inside(|| sys::create_tcx_link(other.as_fd(), index()).expect("it is attached"));
+        bed.net.inside(|| {
+            let (low, high) = (CAPABILITIES as u32, (CAPABILITIES >> 32) as u32);
+            let (header, sets) = ([0x2008_0522u32, 0], [low, low, 0, high, high, 0]);
+            // SAFETY: version 3 of capset(2) reads a header of two words and a set of six; this thread alone loses its
+            // capabilities, and ends right after.
+            let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const sets) };
+            assert_eq!(result, 0);
+            let mut kernel = Kernel::open(options).expect("the data path opens");
+            kernel.attach("eth0").expect("the XDP program is attached");
+            let troubles = kernel.tend_egress(true);
+            // By tcx it is put first again. What stands before is named by its id where its name may not be read.
+            match (hook, &troubles[..]) {
+                (EgressHook::Auto, []) => {}
+                (EgressHook::Clsact, [trouble]) => {
+                    assert!(
+                        trouble.message.contains("tcx program ") && !trouble.message.contains("name"),
+                        "{trouble:?}"
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+            kernel.detach("eth0").expect("it is taken off");
+        });
+        assert_eq!((bed.tcx().len(), bed.filters()), (1, vec![]), "{hook:?}");
+    }
+}
+
+#[test]
 fn detaching_leaves_nothing_at_the_egress() {
     for hook in [EgressHook::Auto, EgressHook::Clsact] {
         let bed = Bed::new();

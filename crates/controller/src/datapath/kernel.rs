@@ -1,11 +1,12 @@
 //! The data path in the kernel: pinned maps, programs and links; one writer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use guenon_ebpf::abi::{Counter, FLOW_TICK_SECONDS, FrontendCounters, Meta, ROLE_DECAP, ROLE_DIRECTOR, Settings};
 use guenon_ebpf::hash::Schedule;
+use ipnet::IpNet;
 
 use super::attach::{Attacher, Records};
 use super::bases::Bases;
@@ -86,6 +87,8 @@ pub struct Kernel {
     pub(super) egress_wanted: bool,
     /// Interfaces where it has been put first.
     pub(super) egress_placed: BTreeSet<String>,
+    /// Prefixes that are not answered by uplinks, as they are in force; `None`: not known yet.
+    pub(super) hairpins: Option<BTreeMap<IpNet, bool>>,
     /// When the clock of flows was last moved on.
     ticked: Instant,
     _lock: Lock,
@@ -145,6 +148,7 @@ impl Kernel {
             records,
             egress_wanted: false,
             egress_placed: BTreeSet::new(),
+            hairpins: None,
             ticked: Instant::now(),
             options,
             _lock: lock,

@@ -22,6 +22,7 @@ mod egress_tests;
 mod error;
 mod events;
 mod grace_period;
+mod hairpins;
 mod interfaces;
 mod kernel;
 #[cfg(test)]

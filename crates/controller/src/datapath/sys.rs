@@ -10,6 +10,8 @@ use std::path::Path;
 const MAP_CREATE: u32 = 0;
 const MAP_LOOKUP_ELEM: u32 = 1;
 const MAP_UPDATE_ELEM: u32 = 2;
+const MAP_DELETE_ELEM: u32 = 3;
+const MAP_GET_NEXT_KEY: u32 = 4;
 const OBJ_PIN: u32 = 6;
 const OBJ_GET: u32 = 7;
 const PROG_GET_FD_BY_ID: u32 = 13;
@@ -227,6 +229,40 @@ pub(crate) fn update_elem(map: BorrowedFd<'_>, index: u32, words: &[u64]) -> io:
     let mut attributes = Attributes::new().fd(0, map).pointer(8, &raw const index).pointer(16, words.as_ptr());
     // SAFETY: the caller gives as many words as the map's element has, on all CPUs together.
     unsafe { bpf(MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
+}
+
+/// Bytes of a key of a trie of prefixes.
+pub(crate) type TrieKey = [u8; 20];
+
+/// Writes an element of a trie of prefixes.
+pub(crate) fn put_prefix(trie: BorrowedFd<'_>, key: &TrieKey, value: u32) -> io::Result<()> {
+    let mut attributes = Attributes::new().fd(0, trie).pointer(8, key.as_ptr()).pointer(16, &raw const value);
+    // SAFETY: the caller's map has keys of twenty bytes and values of four.
+    unsafe { bpf(MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
+}
+
+/// Removes an element of a trie of prefixes.
+pub(crate) fn remove_prefix(trie: BorrowedFd<'_>, key: &TrieKey) -> io::Result<()> {
+    // SAFETY: as above.
+    unsafe { bpf(MAP_DELETE_ELEM, &mut Attributes::new().fd(0, trie).pointer(8, key.as_ptr())) }.map(drop)
+}
+
+/// The keys of a trie of prefixes, which nobody writes to meanwhile.
+pub(crate) fn prefixes(trie: BorrowedFd<'_>) -> io::Result<Vec<TrieKey>> {
+    let mut keys: Vec<TrieKey> = Vec::new();
+    loop {
+        let mut next: TrieKey = [0; 20];
+        let mut attributes = Attributes::new().fd(0, trie).pointer(16, next.as_mut_ptr().cast_const());
+        if let Some(last) = keys.last() {
+            attributes = attributes.pointer(8, last.as_ptr());
+        }
+        // SAFETY: the caller's map has keys of twenty bytes, as many as the kernel reads and writes.
+        match unsafe { bpf(MAP_GET_NEXT_KEY, &mut attributes) } {
+            Ok(_) => keys.push(next),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(keys),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Values that the kernel can write as bytes, and that any bytes are.

@@ -10,6 +10,7 @@ mod ask;
 mod compose;
 mod connection;
 pub mod filters;
+mod hairpins;
 mod kernel;
 mod monitor;
 mod namespace;
@@ -26,6 +27,7 @@ pub use compose::{
     default_tunnels,
 };
 pub use connection::{Connection, NetlinkError};
+pub use hairpins::{Hairpins, hairpins};
 pub use monitor::{Monitor, MonitorCounters};
 pub use namespace::{NamespaceError, Namespaces, Peer, inside};
 pub use read::{read, read_addresses, read_links};

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::ask::Asker;
 use super::compose::{Composition, Interest, NeighbourKey, ViewOptions, compose, covers, put_macs};
 use super::connection::NetlinkError;
+use super::hairpins::{Hairpins, hairpins};
 use super::kernel::{Changed, DATAGRAM, Kernel, Shown};
 use crate::model::NodeView;
 
@@ -64,6 +65,7 @@ struct Shared {
     /// How many of these the view takes into account.
     served: Mutex<u64>,
     settled: Condvar,
+    hairpins: Mutex<Arc<Hairpins>>,
     stop: AtomicBool,
     counters: MonitorCounters,
 }
@@ -84,6 +86,10 @@ impl Shared {
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn hairpins(&self) -> MutexGuard<'_, Arc<Hairpins>> {
+        self.hairpins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Monitor {
@@ -96,6 +102,7 @@ impl Monitor {
     pub fn start(options: ViewOptions) -> Result<(Self, watch::Receiver<Arc<NodeView>>), NetlinkError> {
         let kernel = Kernel::open()?;
         let Composition { view, needed } = compose(&kernel.tables, &options);
+        let first = Arc::new(hairpins(&kernel.tables, &options.interfaces));
         let all = options.interest == Interest::All;
         let (views, receiver) = watch::channel(Arc::new(view));
         let (wake, woken) = UnixStream::pair().map_err(NetlinkError::Open)?;
@@ -107,6 +114,7 @@ impl Monitor {
             asked: AtomicU64::new(0),
             served: Mutex::new(0),
             settled: Condvar::new(),
+            hairpins: Mutex::new(first),
             stop: AtomicBool::new(false),
             counters: MonitorCounters::default(),
         });
@@ -165,6 +173,12 @@ impl Monitor {
         let served = self.shared.served.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = self.shared.settled.wait_timeout_while(served, timeout, |served| *served < asked);
         !outcome.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    /// Which clients' replies do not leave by an uplink, as of the last view. A view is told when they change, too.
+    #[must_use]
+    pub fn hairpins(&self) -> Arc<Hairpins> {
+        Arc::clone(&self.shared.hairpins())
     }
 
     /// What it has done so far.
@@ -329,7 +343,12 @@ impl Worker {
             wanted.fewer = false;
             let Composition { view, needed } = compose(&self.kernel.tables, &wanted.options);
             self.show(needed, wanted.options.interest == Interest::All);
-            self.send(view);
+            let hairpins = hairpins(&self.kernel.tables, &wanted.options.interfaces);
+            let differs = **shared.hairpins() != hairpins;
+            if differs {
+                *shared.hairpins() = Arc::new(hairpins);
+            }
+            self.send(view, differs);
         }
         let lingers = wanted.fewer;
         drop(wanted);
@@ -342,16 +361,17 @@ impl Worker {
     fn tell_macs(&mut self, neighbours: &BTreeSet<NeighbourKey>) {
         let mut view = NodeView::clone(&self.views.borrow());
         put_macs(&mut view, &self.kernel.tables, neighbours);
-        self.send(view);
+        self.send(view, false);
     }
 
-    fn send(&self, view: NodeView) {
+    /// Tells a view that differs from the last, or that something else has changed with it.
+    fn send(&self, view: NodeView, more: bool) {
         let told = self.views.send_if_modified(|current| {
             let differs = **current != view;
             if differs {
                 *current = Arc::new(view);
             }
-            differs
+            differs || more
         });
         if told {
             self.shared.counters.views.fetch_add(1, Ordering::Relaxed);

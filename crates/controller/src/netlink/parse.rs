@@ -42,6 +42,7 @@ pub(super) fn link(message: LinkMessage) -> Link {
             LinkAttribute::Address(bytes) if ethernet => link.mac = mac(&bytes),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Link(index) if index != 0 => link.lower = Some(index),
+            LinkAttribute::Controller(index) if index != 0 => link.controller = Some(index),
             LinkAttribute::LinkNetNsId(id) if id >= 0 => link.peer_namespace = Some(id),
             LinkAttribute::Xdp(xdp) => {
                 link.has_xdp = xdp.iter().any(

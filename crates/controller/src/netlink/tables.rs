@@ -55,6 +55,8 @@ pub struct Link {
     pub has_xdp: bool,
     /// Tag of a VLAN device.
     pub vlan: Option<VlanTag>,
+    /// Index of the bond, bridge or the like that it is a port of.
+    pub controller: Option<u32>,
 }
 
 impl Link {

@@ -207,6 +207,9 @@ impl Agent {
     /// Sees to the program on the way out.
     fn tend_egress(&mut self, wanted: bool, now: Instant) {
         let data_path = self.reconciler.data_path_mut();
+        if let Err(error) = data_path.set_hairpins(&self.monitor.hairpins()) {
+            tracing::warn!("{error}");
+        }
         if self.egress.tend(wanted, now, || data_path.tend_egress(wanted)) {
             self.reporter.touch();
         }

@@ -19,7 +19,7 @@ const ETHERNET_HEADER: usize = 14;
 pub struct Line {
     /// Its number in the capture, from 1.
     pub packet: usize,
-    /// The program that it ran through.
+    /// The program that it ran through: `guenon`, or `guenon_egress`, that of packets that leave.
     pub program: &'static str,
     /// The verdict; `null` for a packet that could not be run (`note` says why).
     pub verdict: Option<Verdict>,
@@ -70,6 +70,34 @@ pub enum ReplayError {
     Output(#[from] std::io::Error),
 }
 
+/// Which of the two programs packets run through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hook {
+    /// That of packets that come in.
+    #[default]
+    Ingress,
+    /// That of packets that leave.
+    Egress,
+    /// A packet that an interface of this node has sent leaves, any other comes in.
+    Both,
+}
+
+impl Hook {
+    /// Whether a frame leaves.
+    fn leaves(self, frame: &[u8], view: &NodeView) -> bool {
+        let sender = frame.get(SENDER);
+        let is_ours = || view.interfaces.iter().any(|own| own.mac.is_some_and(|mac| Some(&mac.0[..]) == sender));
+        match self {
+            Self::Ingress => false,
+            Self::Egress => true,
+            Self::Both => is_ours(),
+        }
+    }
+}
+
+/// Where a frame has its sender's MAC.
+const SENDER: std::ops::Range<usize> = 6..12;
+
 /// Runs each frame of a capture through the sandbox, writes those that come out, and calls `each` with what became of it.
 ///
 /// # Errors
@@ -79,6 +107,7 @@ pub fn replay(
     capture: &mut Capture,
     sandbox: &mut Sandbox,
     view: &NodeView,
+    hook: Hook,
     out: &mut Writer,
     with_frames: bool,
     mut each: impl FnMut(Line) -> std::io::Result<()>,
@@ -86,11 +115,13 @@ pub fn replay(
     let mut summary = Summary::default();
     while let Some(frame) = capture.next_frame()? {
         summary.packets += 1;
-        let outcome = match run(sandbox, &frame)? {
+        let leaves = hook.leaves(&frame.data, view);
+        let program = if leaves { "guenon_egress" } else { "guenon" };
+        let outcome = match run(sandbox, &frame, leaves)? {
             Ok(outcome) => outcome,
             Err(why) => {
                 summary.not_run += 1;
-                each(not_run(&frame, why, with_frames))?;
+                each(Line { program, ..not_run(&frame, why, with_frames) })?;
                 continue;
             }
         };
@@ -104,7 +135,7 @@ pub fn replay(
         }
         each(Line {
             packet: frame.number,
-            program: "guenon",
+            program,
             verdict: Some(outcome.verdict),
             reason: outcome.reason.map(DropReason::name),
             interface: outcome.interface.map(|index| name_of(view, index)),
@@ -128,11 +159,12 @@ const fn left(verdict: Verdict) -> bool {
 }
 
 /// The outcome, or why there is none.
-fn run(sandbox: &mut Sandbox, frame: &Frame) -> Result<Result<Outcome, String>, SandboxError> {
+fn run(sandbox: &mut Sandbox, frame: &Frame, leaves: bool) -> Result<Result<Outcome, String>, SandboxError> {
     if frame.data.len() < ETHERNET_HEADER {
         return Ok(Err(format!("not run: its {} bytes are no Ethernet frame (14 at least)", frame.data.len())));
     }
-    match sandbox.run(&frame.data) {
+    let outcome = if leaves { sandbox.run_egress(&frame.data, None) } else { sandbox.run(&frame.data) };
+    match outcome {
         Ok(outcome) => Ok(Ok(outcome)),
         Err(SandboxError::Private(error @ PrivateError::Run { .. })) => Ok(Err(format!("not run: {error}"))),
         Err(other) => Err(other),

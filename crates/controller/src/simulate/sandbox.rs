@@ -8,6 +8,7 @@ pub use super::outcome::{Outcome, Verdict};
 use super::outcome::{difference, reason};
 use crate::apply::{DataPath, Operation, Refusal};
 use crate::datapath::private::{self, PrivateError, PrivateMaps, PrivateProgram};
+use crate::datapath::tables::attachments::{self, Attachment, Egress, Mode};
 use crate::datapath::tables::{Capacities, NoReaders, Tables};
 use crate::model::{Path, ServiceState, State};
 
@@ -91,6 +92,15 @@ impl Sandbox {
         sandbox.tables.commit();
         sandbox.attribute()?;
         Ok(sandbox)
+    }
+
+    /// Says that this interface has the program on the way out: flows whose replies leave by it are translated.
+    pub fn attach_egress(&mut self, interface: &str, ifindex: u32) {
+        let store = self.tables.store();
+        if let Some(slot) = attachments::attachment_slot(store, interface) {
+            let (interface, mode, egress) = (interface.to_owned(), Mode::Native, Egress::Tcx);
+            attachments::set_attachment(store, &Attachment { slot, interface, ifindex, mode, egress });
+        }
     }
 
     /// Changes what is in force.
