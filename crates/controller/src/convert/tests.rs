@@ -245,3 +245,25 @@ fn of_a_service_the_addresses_that_others_balance_are_noted_unless_they_announce
     assert_eq!(claimed(""), ["203.0.113.10", "203.0.113.11"]);
     assert!(claimed("guenon.dev/announces: \"true\"").is_empty());
 }
+
+#[test]
+fn of_a_target_port_the_name_is_kept_and_the_number_left_to_slices() {
+    let text = "metadata: {name: web}\nspec: {ports: [{port: 80, targetPort: http-alt}, {port: 81, targetPort: 8081}, {port: 82}]}\n";
+    let object = serde_yaml_ng::from_str(text).expect("a Service");
+    let Ok(Some(Object::Service(service))) = service(&object, &Place::default()) else { panic!("a Service") };
+    let names: Vec<_> = service.ports.iter().map(|port| port.target_name.as_deref()).collect();
+    assert_eq!(names, [Some("http-alt"), None, None]);
+}
+
+#[test]
+fn an_endpoint_may_say_where_it_listens() {
+    let spec = |port: i32| json!({"addresses": ["203.0.113.10"], "ports": [{"port": 80}], "endpoints": [{"address": "10.0.0.7", "port": port}]});
+    assert_eq!(refused(spec(0)), "spec.endpoints[0].port: 0 is no port; write a number from 1 to 65535\n");
+    let object = json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": spec(8080)});
+    let object = serde_json::from_value(object).expect("fits the API type");
+    let Object::VirtualService(service) = converted(virtual_service(&object, &Place::default())) else {
+        panic!("another kind")
+    };
+    let Backends::Given(endpoints) = service.backends else { panic!("no endpoints") };
+    assert_eq!(endpoints[0].port, Some(8080));
+}
