@@ -125,7 +125,7 @@ fn it_stands_before_other_tcx_programs_and_tells_of_one_that_came_before_it() {
         assert!(!trouble.message.contains(&other.to_string()), "{trouble:?}");
     });
     // The next agent puts its own first again.
-    bed.with(|kernel| attach(kernel));
+    bed.with(attach);
     assert_eq!(bed.tcx().len(), 3);
 }
 
@@ -142,15 +142,15 @@ fn without_tcx_it_is_a_filter_of_a_qdisc_that_goes_with_it() {
     bed.ping();
     assert!(left(&bed) > 0);
 
-    bed.with_options(bed.clsact(), |kernel| attach(kernel));
+    bed.with_options(bed.clsact(), attach);
     assert_eq!(bed.filters(), filters, "the next agent leaves it as it is");
     let other = Options { gue_port: 7000, ..bed.clsact() };
-    bed.with_options(other, |kernel| attach(kernel));
+    bed.with_options(other, attach);
     let replaced = bed.filters();
     assert!(replaced.len() == 1 && replaced[0].preference == 1 && replaced != filters, "{replaced:?}");
     // Without the record it is known by its name.
     std::fs::remove_file(bed.state.path().join("programs.json")).unwrap();
-    bed.with_options(bed.clsact(), |kernel| attach(kernel));
+    bed.with_options(bed.clsact(), attach);
     assert_eq!(bed.filters().len(), 1);
 
     bed.with_options(bed.clsact(), |kernel| kernel.detach("eth0").unwrap());
@@ -201,7 +201,7 @@ fn a_filter_that_somebody_removed_is_put_back() {
 fn a_kernel_that_learned_tcx_has_no_filter_any_more() {
     let bed = Bed::new();
     let before = bed.tc();
-    bed.with_options(bed.clsact(), |kernel| attach(kernel));
+    bed.with_options(bed.clsact(), attach);
     bed.with(|kernel| assert_eq!(attach(kernel).egress, Egress::Tcx));
     assert_eq!((bed.tc(), bed.tcx().len()), (before, 1));
     bed.with_options(bed.clsact(), |kernel| assert_eq!(attach(kernel).egress, Egress::Clsact));
@@ -247,7 +247,7 @@ fn an_interface_that_comes_back_gets_it_again() {
 #[test]
 fn new_maps_get_both_programs_and_what_was_counted() {
     let bed = Bed::new();
-    bed.with(|kernel| attach(kernel));
+    bed.with(attach);
     bed.net.ip("neigh flush all");
     bed.ping();
     let (counted, programs) = (left(&bed), bed.tcx());
@@ -338,7 +338,7 @@ fn detaching_leaves_nothing_at_the_egress() {
     for hook in [EgressHook::Auto, EgressHook::Clsact] {
         let bed = Bed::new();
         let before = bed.tc();
-        bed.with_options(Options { egress: hook, ..bed.options() }, |kernel| attach(kernel));
+        bed.with_options(Options { egress: hook, ..bed.options() }, attach);
         bed.net.inside(|| detach_all(&bed.pin_dir, bed.state.path()).expect("it is detached"));
         assert_eq!((bed.tc(), bed.tcx()), (before, vec![]), "{hook:?}");
         assert!(!bed.pin_dir.exists());
