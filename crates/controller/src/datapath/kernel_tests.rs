@@ -362,7 +362,7 @@ fn detaching_leaves_nothing_behind() {
         kernel.commit();
     });
     let detached = detach_all(&bed.pin_dir, bed.state.path()).expect("it is detached");
-    assert_eq!((detached.interfaces, detached.maps), (vec!["eth0".to_owned()], 19));
+    assert_eq!((detached.interfaces, detached.maps), (vec!["eth0".to_owned()], 25));
     assert!(!bed.pin_dir.exists());
     assert_eq!(std::fs::read_dir(bed.state.path()).unwrap().count(), 0);
     let on = bed.net.inside(|| super::interfaces::program_on(super::interfaces::index_of("eth0").unwrap()).unwrap());
