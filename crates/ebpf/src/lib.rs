@@ -11,7 +11,7 @@
 //! | [`probe`] | open-addressed lookup that insertions and deletions never disturb |
 //! | [`packet`], [`headers`], [`parse`] | what a packet is |
 //! | [`gue`], [`outer`], [`tunnel`], [`ecn`], [`checksum`] | the tunnel |
-//! | [`flow`], [`nat`] | delivery `Nat`: flows of endpoints, rewriting |
+//! | [`flow`], [`nat`], [`place`] | delivery `Nat`: flows of endpoints, rewriting |
 //! | [`fragment`], [`limiter`] | the small memory of slow paths |
 //! | [`answer`] | ICMP answers |
 //! | [`verdict`] | what becomes of a packet |
@@ -32,6 +32,7 @@ pub mod nat;
 pub mod outer;
 pub mod packet;
 pub mod parse;
+pub mod place;
 pub mod probe;
 pub mod reason;
 pub mod tunnel;

@@ -1,7 +1,7 @@
 //! What becomes of a packet, and where that is counted.
 
 use crate::abi;
-use crate::nat::Place;
+use crate::place::Place;
 use crate::reason::DropReason;
 
 /// The end of a packet's way, in one word (one register of the program): in the low half the index in
@@ -28,7 +28,7 @@ impl Verdict {
         Self(abi::REDIRECTED as u64 | (ifindex as u64) << 32)
     }
 
-    /// Goes on in the function that rewrites it: no verdict yet. What is in the word is [`crate::nat::Place`]'s.
+    /// Goes on in the function that rewrites it: no verdict yet. What is in the word is [`Place`]'s.
     #[inline(always)]
     #[must_use]
     pub const fn translate(place: Place) -> Self {

@@ -3,8 +3,9 @@
 
 use guenon_ebpf::headers::transport::Ports;
 use guenon_ebpf::headers::{icmp, protocol};
-use guenon_ebpf::nat::{self, Change, Place, Side};
+use guenon_ebpf::nat::{self, Change, Side};
 use guenon_ebpf::parse;
+use guenon_ebpf::place::Place;
 use guenon_ebpf::reason::DropReason;
 
 use crate::frame::Frame;

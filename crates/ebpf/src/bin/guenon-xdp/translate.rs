@@ -8,9 +8,10 @@ use guenon_ebpf::abi::{Address, Event, LocalSlot};
 use guenon_ebpf::flow::{Arrival, Frontend};
 use guenon_ebpf::headers::transport::Ports;
 use guenon_ebpf::headers::{icmp, protocol};
-use guenon_ebpf::nat::{self, Change, Place, Side, Subject, TCP_HEAD, UDP_HEAD};
+use guenon_ebpf::nat::{self, Change, Side, TCP_HEAD, UDP_HEAD};
 use guenon_ebpf::packet::Packet;
 use guenon_ebpf::parse::{self, Ip};
+use guenon_ebpf::place::{Place, Subject};
 use guenon_ebpf::reason::DropReason;
 use guenon_ebpf::verdict::{Outcome, Verdict};
 

@@ -16,9 +16,9 @@ use guenon_ebpf::headers::ipv4::Ipv4;
 use guenon_ebpf::headers::ipv6::Ipv6;
 use guenon_ebpf::headers::transport::Ports;
 use guenon_ebpf::headers::{Fragment, ethernet, protocol};
-use guenon_ebpf::nat::Place;
 use guenon_ebpf::packet::Packet;
 use guenon_ebpf::parse::{self, Ip};
+use guenon_ebpf::place::Place;
 
 use crate::direct::is_target;
 use crate::tables;
@@ -32,7 +32,7 @@ pub(crate) fn enter(ctx: *mut __sk_buff) -> i32 {
     let Some(mut accounts) = Accounts::open(skb.len()) else { return TC_ACT_UNSPEC };
     let end = End(plain(skb).unwrap_or_else(|| guenon_egress_rare(ctx)));
     accounts.close(end);
-    if end.is_refused() { TC_ACT_SHOT as i32 } else { TC_ACT_UNSPEC }
+    if end.is_refused() { TC_ACT_SHOT } else { TC_ACT_UNSPEC }
 }
 
 /// The way of TCP and UDP without tags, options and fragments; `None` for all else.

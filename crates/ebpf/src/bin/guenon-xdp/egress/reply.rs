@@ -6,8 +6,9 @@ use guenon_ebpf::abi::Address;
 use guenon_ebpf::flow::{self, Frontend, Outbound};
 use guenon_ebpf::headers::transport::Ports;
 use guenon_ebpf::headers::{ipv4, ipv6, protocol};
-use guenon_ebpf::nat::{self, Change, Place, Subject, TCP_HEAD, UDP_HEAD};
+use guenon_ebpf::nat::{self, Change, TCP_HEAD, UDP_HEAD};
 use guenon_ebpf::packet::Packet;
+use guenon_ebpf::place::{Place, Subject};
 use guenon_ebpf::reason::DropReason;
 
 use super::accounts::End;
