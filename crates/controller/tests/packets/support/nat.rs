@@ -1,10 +1,12 @@
 //! A node with endpoints of delivery `Nat`: both programs, on maps of their own that they share.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, Pod};
 use guenon_controller::datapath::object::OBJECT;
 use guenon_ebpf::abi::{
@@ -48,8 +50,25 @@ struct Raw<const N: usize>([u64; N]);
 unsafe impl<const N: usize> Pod for Raw<N> {}
 
 pub struct Node {
+    loaded: Option<Loaded>,
+}
+
+/// Loaded programs, to be used by one test after the other: what takes time is the kernel's verifier, above all in an emulated guest.
+static LOADED: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
+
+struct Loaded {
     bpf: Ebpf,
     program: &'static str,
+    partial_checksums: u8,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // After a failure nobody knows what it holds.
+        if let (Some(loaded), false) = (self.loaded.take(), std::thread::panicking()) {
+            LOADED.lock().unwrap_or_else(PoisonError::into_inner).push(loaded);
+        }
+    }
 }
 
 /// What a program did with a frame.
@@ -61,12 +80,8 @@ pub struct Run {
     pub drop: Option<DropReason>,
 }
 
-impl Node {
-    pub fn new() -> Self {
-        Self::with("guenon", 0)
-    }
-
-    pub fn with(program: &'static str, partial_checksums: u8) -> Self {
+impl Loaded {
+    fn new(program: &'static str, partial_checksums: u8) -> Self {
         let settings = Settings {
             hash: Schedule::new(DEFAULT_KEY).0,
             ifindex: 1,
@@ -87,9 +102,67 @@ impl Node {
         told(xdp.load());
         let egress: &mut SchedClassifier = bpf.program_mut("guenon_egress").unwrap().try_into().unwrap();
         told(egress.load());
-        let mut node = Self { bpf, program };
+        Self { bpf, program, partial_checksums }
+    }
+}
+
+impl Node {
+    pub fn new() -> Self {
+        Self::with("guenon", 0)
+    }
+
+    pub fn with(program: &'static str, partial_checksums: u8) -> Self {
+        // Kernels that know no multi-buffer frames take the other one alone.
+        let knows_frags = KernelVersion::current().unwrap() >= KernelVersion::new(5, 18, 0);
+        let program = if knows_frags { program } else { "guenon_linear" };
+        let mut free = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |loaded: &Loaded| loaded.program == program && loaded.partial_checksums == partial_checksums;
+        let found = free.iter().position(fits).map(|at| free.swap_remove(at));
+        drop(free);
+        let mut node = match found {
+            Some(loaded) => Self { loaded: Some(loaded) },
+            None => {
+                let mut node = Self { loaded: Some(Loaded::new(program, partial_checksums)) };
+                node.fill();
+                node
+            }
+        };
+        node.forget();
+        node
+    }
+
+    /// What tests have left.
+    fn forget(&mut self) {
+        for set in 0..SETS {
+            self.set::<16>(abi::map::FLOWS, set, Raw([0; 16]));
+        }
+        for map in [abi::map::FRAGMENTS, abi::map::NAT_FRAGMENTS] {
+            (0..abi::FRAGMENT_SETS).for_each(|set| self.set::<8>(map, set, Raw([0; 8])));
+        }
+        let map = self.bpf_mut().map_mut(abi::map::HAIRPINS).unwrap();
+        let mut trie: LpmTrie<&mut MapData, [u8; 16], u32> = LpmTrie::try_from(map).unwrap();
+        let keys: Vec<_> = trie.keys().map(Result::unwrap).collect();
+        keys.iter().for_each(|key| trie.remove(key).unwrap());
+        self.clock(0);
+        self.vip(1, VIP4, GENERATION);
+        self.vip(2, VIP6, GENERATION);
+    }
+
+    fn bpf(&self) -> &Ebpf {
+        &self.loaded.as_ref().unwrap().bpf
+    }
+
+    fn bpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.loaded.as_mut().unwrap().bpf
+    }
+
+    fn program(&self) -> &'static str {
+        self.loaded.as_ref().unwrap().program
+    }
+
+    fn fill(&mut self) {
+        let node = self;
         for (id, vip) in [(1, VIP4), (2, VIP6)] {
-            node.vip(id, vip, GENERATION);
             node.address(abi::map::ADDRESSES, vip, AddressTag::new(AddressKind::Vip, id, 0));
         }
         for (id, pod, host) in [(1, POD4, TUNNEL4), (2, POD6, TUNNEL6)] {
@@ -125,7 +198,6 @@ impl Node {
             let (word, bit) = locate_target_port(transport as u8, TARGET);
             node.set(abi::map::TARGET_PORTS, word, Raw([1 << bit]));
         }
-        node
     }
 
     /// Gives a VIP id to this address.
@@ -142,7 +214,7 @@ impl Node {
 
     /// Clients of this prefix are not answered by an uplink.
     pub fn hairpin(&mut self, address: IpAddr, prefix: u32, value: u32) {
-        let map = self.bpf.map_mut(abi::map::HAIRPINS).unwrap();
+        let map = self.bpf_mut().map_mut(abi::map::HAIRPINS).unwrap();
         let mut trie: LpmTrie<&mut MapData, [u8; 16], u32> = LpmTrie::try_from(map).unwrap();
         trie.insert(&Key::new(prefix, Address::from_ip(address).to_bytes()), value, 0).unwrap();
     }
@@ -181,7 +253,7 @@ impl Node {
     #[track_caller]
     pub fn receive(&mut self, frame: &[u8]) -> Run {
         let before = self.counters(abi::map::COUNTERS);
-        let xdp: &Xdp = self.bpf.program(self.program).unwrap().try_into().unwrap();
+        let xdp: &Xdp = self.bpf().program(self.program()).unwrap().try_into().unwrap();
         let mut out = vec![0; frame.len() + 256];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
         let result = xdp.test_run(options).unwrap();
@@ -193,7 +265,7 @@ impl Node {
     #[track_caller]
     pub fn send(&mut self, frame: &[u8]) -> Run {
         let before = self.counters(abi::map::EGRESS_COUNTERS);
-        let egress: &SchedClassifier = self.bpf.program("guenon_egress").unwrap().try_into().unwrap();
+        let egress: &SchedClassifier = self.bpf().program("guenon_egress").unwrap().try_into().unwrap();
         let mut out = vec![0; frame.len() + 256];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
         let result = egress.test_run(options).unwrap();
@@ -250,18 +322,18 @@ impl Node {
 
     fn counters(&self, map: &str) -> Vec<u64> {
         let counters: PerCpuArray<&MapData, Raw<{ size_of::<abi::InterfaceCounters>() / 8 }>> =
-            self.bpf.map(map).unwrap().try_into().unwrap();
+            self.bpf().map(map).unwrap().try_into().unwrap();
         let values = counters.get(&SLOT, 0).unwrap();
         (0..abi::COUNTERS_PER_INTERFACE).map(|index| values.iter().map(|cpu| cpu.0[2 * index]).sum()).collect()
     }
 
     fn set<const N: usize>(&mut self, map: &str, index: u32, value: Raw<N>) {
-        let mut array: Array<&mut MapData, Raw<N>> = self.bpf.map_mut(map).unwrap().try_into().unwrap();
+        let mut array: Array<&mut MapData, Raw<N>> = self.bpf_mut().map_mut(map).unwrap().try_into().unwrap();
         array.set(index, value, 0).unwrap();
     }
 
     fn get<const N: usize>(&self, map: &str, index: u32) -> Raw<N> {
-        let map: &Map = self.bpf.map(map).unwrap();
+        let map: &Map = self.bpf().map(map).unwrap();
         let array: Array<&MapData, Raw<N>> = map.try_into().unwrap();
         array.get(&index, 0).unwrap()
     }
