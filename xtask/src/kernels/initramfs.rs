@@ -15,7 +15,7 @@ use crate::shell::cmd;
 const TOOLS: [&str; 5] = ["ip", "tc", "ethtool", "bpftool", "tcpdump"];
 
 /// Modules that the guest loads, with all that they need. Some are built into some kernels.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 16] = [
     "virtio_pci",
     "virtio_net",
     "af_packet",
@@ -23,6 +23,8 @@ const MODULES: [&str; 14] = [
     "veth",
     "dummy",
     "8021q",
+    "cls_bpf",
+    "sch_ingress",
     "fou",
     "fou6",
     "ipip",
