@@ -6,7 +6,6 @@ use guenon_ebpf::abi::{ABI_VERSION, Counter, FrontendCounters, Meta};
 
 use super::attach::Attacher;
 use super::bases::Bases;
-use super::carry_flows;
 use super::counters;
 use super::egress::Place;
 use super::error::DataPathError;
@@ -30,11 +29,6 @@ impl Kernel {
     /// Puts new maps in force: every program changes over, then the old maps are read out and taken away.
     pub(super) fn change_over(&mut self) -> Result<(), DataPathError> {
         let settings = self.settings();
-        let flows = self
-            .previous
-            .as_ref()
-            .filter(|previous| previous.tables)
-            .and_then(|previous| carry_flows::begin(&previous.maps, self.tables.store()));
         let interfaces: BTreeSet<String> = self.linked()?.into_iter().chain(self.waiting.iter().cloned()).collect();
         for interface in interfaces {
             // First what lets replies leave.
@@ -54,9 +48,6 @@ impl Kernel {
         self.records.write(&self.options.state_dir)?;
         if let Some(previous) = self.previous.take() {
             wait_once().map_err(DataPathError::map("wait for programs that still use", "the old maps"))?;
-            if let Some(flows) = flows {
-                flows.end(&previous.maps, self.tables.store());
-            }
             self.carry_over(&previous)?;
         }
         self.waiting.clear();
@@ -118,7 +109,8 @@ pub(super) fn maps(pins: &Pins, capacities: &Capacities) -> Result<(Mapped, Opti
             }
         }
     }
-    let made = Mapped::create(&pins.new_maps(), capacities)?;
+    let readable = previous.as_ref().filter(|previous: &&Previous| previous.tables).map(|previous| &previous.maps);
+    let made = Mapped::create(&pins.new_maps(), capacities, readable)?;
     if previous.is_none() {
         pins::remove_dir(&pins.maps())?;
     }
@@ -150,6 +142,9 @@ pub(super) fn replay(tables: &mut Tables<Mapped>, from: &Mapped) {
         }
     }
     tables.forget_ids();
+    // The age of flows goes by it.
+    let clock = std::mem::offset_of!(Meta, clock) / 8;
+    tables.store().publish(Table::Meta, clock, read_meta(from).clock);
     let revision = read_meta(from).revision;
     while read_meta(tables.store()).revision < revision {
         let meta = tables.store();

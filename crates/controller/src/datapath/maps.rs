@@ -12,6 +12,11 @@ use super::error::DataPathError;
 use super::sys::{self, Shape};
 use super::tables::{Capacities, Store, Table};
 
+/// Maps that programs of the old and of the new set share while one set follows the other: programs write them, and at no
+/// moment may a flow be known to one of two programs alone. Their entries name VIPs by ids, which are kept
+/// ([`super::tables::Tables::keep_ids`]).
+const SHARED: [&str; 3] = [map::FLOWS, map::NAT_FRAGMENTS, map::HAIRPINS];
+
 /// Bytes of the ring buffer `EVENTS`.
 const RING_BYTES: u32 = 64 * 1024;
 
@@ -83,21 +88,42 @@ impl Mapped {
     ///
     /// The kernel makes no such map: for lack of memory or of a capability.
     pub fn unpinned(capacities: &Capacities) -> Result<Self, DataPathError> {
-        let mut maps = BTreeMap::new();
-        for (name, shape) in shapes(capacities) {
-            maps.insert(name, sys::create_map(&shape, None).map_err(DataPathError::map("make", name))?);
-        }
-        Self::map(maps, true)
+        Self::beside(capacities, None)
     }
 
-    /// As [`Self::unpinned`], and pins them in this directory.
-    pub(super) fn create(directory: &Path, capacities: &Capacities) -> Result<Self, DataPathError> {
-        let made = Self::unpinned(capacities)?;
+    /// As [`Self::unpinned`], and pins them in this directory. What [`SHARED`] names is taken from the maps before, where
+    /// it has the same shape there.
+    pub(super) fn create(
+        directory: &Path,
+        capacities: &Capacities,
+        before: Option<&Self>,
+    ) -> Result<Self, DataPathError> {
+        let made = Self::beside(capacities, before)?;
         super::pins::create_dir(directory)?;
         for (name, map) in &made.maps {
             sys::pin(map.as_fd(), &directory.join(name)).map_err(DataPathError::map("pin", name))?;
         }
         Ok(made)
+    }
+
+    fn beside(capacities: &Capacities, before: Option<&Self>) -> Result<Self, DataPathError> {
+        let mut maps = BTreeMap::new();
+        for (name, shape) in shapes(capacities) {
+            let known = before.filter(|_| SHARED.contains(&name)).and_then(|before| before.maps.get(name));
+            let same = match known {
+                Some(map) => {
+                    let (_, found) = sys::map_info(map.as_fd()).map_err(DataPathError::map("inspect", name))?;
+                    (found == shape).then_some(map)
+                }
+                None => None,
+            };
+            let map = match same {
+                Some(map) => map.try_clone().map_err(DataPathError::map("hold", name))?,
+                None => sys::create_map(&shape, None).map_err(DataPathError::map("make", name))?,
+            };
+            maps.insert(name, map);
+        }
+        Self::map(maps, true)
     }
 
     /// Opens what is pinned in this directory, whatever its capacities are.

@@ -12,7 +12,6 @@
 pub mod atomic;
 mod attach;
 mod bases;
-mod carry_flows;
 mod change_over;
 mod counters;
 mod detach;
