@@ -52,8 +52,12 @@ const T22: &str = "
 node: t22
 roles: [director, decap]
 tunnel: [172.17.2.2, '2001:db8:2::2']
-interfaces: [{name: eth0, index: 2, mac: '02:00:00:00:00:16', mtu: 1500, addresses: [172.17.2.2/24, '2001:db8:2::2/64']}]
+interfaces:
+- {name: eth0, index: 2, mac: '02:00:00:00:00:16', mtu: 1500, addresses: [172.17.2.2/24, '2001:db8:2::2/64']}
+- {name: veth-c, index: 6, mac: '02:00:00:00:00:60', mtu: 1500}
 nextHops:
+- {to: 10.22.1.0/24, interface: veth-c, mtu: 1500}
+- {to: '2001:db8:221::/64', interface: veth-c, mtu: 1500}
 - {to: 0.0.0.0/0, via: 172.17.2.1, mac: '02:00:00:00:00:01', interface: eth0, mtu: 1500}
 - {to: '::/0', via: '2001:db8:2::1', mac: '02:00:00:00:00:01', interface: eth0, mtu: 1500}
 ";
@@ -65,7 +69,13 @@ tunnel: [172.17.3.3, '2001:db8:3::3']
 interfaces:
 - {name: eth0, index: 2, mac: '02:00:00:00:00:21', mtu: 1500, addresses: [172.17.3.3/24, '2001:db8:3::3/64']}
 - {name: pod, index: 5, mac: '02:00:00:00:00:50', mtu: 1500, farEnd: ready}
+- {name: veth-a, index: 6, mac: '02:00:00:00:00:60', mtu: 1500}
+- {name: veth-b, index: 7, mac: '02:00:00:00:00:70', mtu: 1500}
 nextHops:
+- {to: 10.33.1.0/24, interface: veth-a, mtu: 1500}
+- {to: '2001:db8:331::/64', interface: veth-a, mtu: 1500}
+- {to: 10.33.2.0/24, interface: veth-b, mtu: 1500}
+- {to: '2001:db8:332::/64', interface: veth-b, mtu: 1500}
 - {to: 10.33.0.10/32, mac: '02:00:00:00:00:10', interface: pod, mtu: 1500}
 - {to: '2001:db8:33::10/128', mac: '02:00:00:00:00:10', interface: pod, mtu: 1500}
 ";
@@ -99,6 +109,27 @@ fn the_demos_decap_node_builds_the_same_table_and_delivers_to_itself_and_behind_
     }
     assert_eq!(decap.state().directors.len(), 4, "both nodes, both families");
     assert_eq!(decap.needs().loopback.len(), 2, "one VIP a family, for the endpoint that is the node itself");
+}
+
+#[test]
+fn the_demos_pods_are_translated_on_their_own_nodes() {
+    for (view, translated) in [
+        (T22, ["10.22.1.10", "2001:db8:221::10"].as_slice()),
+        (T33, &["10.33.1.10", "10.33.2.10", "2001:db8:331::10", "2001:db8:332::10"]),
+    ] {
+        let (resolver, _) = resolved(index(&examples().join("demo")), view);
+        let services = resolver.state().services.iter().filter(|(name, _)| name.to_string().starts_with("demo/pods"));
+        let mut found = BTreeSet::new();
+        for endpoint in services.flat_map(|(_, service)| &service.endpoints) {
+            if let Way::Local(LocalDelivery::Nat { ports }) = &endpoint.path {
+                let ports: Vec<u16> = ports.values().copied().collect();
+                assert_eq!(ports, [8080, 8777], "{}", endpoint.address);
+                found.insert(endpoint.address.to_string());
+            }
+        }
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), translated);
+        assert!(resolver.needs().egress);
+    }
 }
 
 #[test]
