@@ -142,7 +142,7 @@ pub(crate) fn to_vip(destination: IpAddr) -> Vec<u8> {
 }
 
 /// That frame's packet as a director would send it to this node's own tunnel address.
-fn in_gue(frame: &[u8]) -> Vec<u8> {
+pub(crate) fn in_gue(frame: &[u8]) -> Vec<u8> {
     let inner = &frame[14..];
     let proto = if inner[0] >> 4 == 4 { 4 } else { 41 };
     let payload = [&[0, proto, 0, 0], inner].concat();

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use aya::maps::{Array, MapData, PerCpuArray, ProgramArray};
-use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, Pod};
 use nix::time::{ClockId, clock_gettime};
 
@@ -36,6 +36,8 @@ unsafe impl Pod for Template {}
 pub(crate) struct Harness {
     bpf: Ebpf,
     target: ProgramArray<MapData>,
+    /// For programs on the way out.
+    target_out: ProgramArray<MapData>,
     template: Array<MapData, Template>,
 }
 
@@ -49,12 +51,18 @@ impl Harness {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let mut bpf = Ebpf::load(OBJECT).context("cannot load the benchmark's programs")?;
         for (name, program) in bpf.programs_mut() {
-            let program: &mut Xdp = program.try_into()?;
-            program.load().with_context(|| format!("cannot load the program {name}"))?;
+            let loaded = match program {
+                Program::Xdp(program) => program.load(),
+                Program::SchedClassifier(program) => program.load(),
+                _ => bail!("{name} is of a kind that nobody loads"),
+            };
+            loaded.with_context(|| format!("cannot load the program {name}"))?;
         }
+        let target_out = bpf.take_map("TC_TARGET").ok_or_else(|| anyhow!("no map TC_TARGET"))?;
+        let target_out = ProgramArray::try_from(target_out)?;
         let target = ProgramArray::try_from(bpf.take_map("TARGET").ok_or_else(|| anyhow!("no map TARGET"))?)?;
         let template = Array::try_from(bpf.take_map("TEMPLATE").ok_or_else(|| anyhow!("no map TEMPLATE"))?)?;
-        Ok(Self { bpf, target, template })
+        Ok(Self { bpf, target, target_out, template })
     }
 
     /// One of the benchmark's own programs.
@@ -128,6 +136,54 @@ impl Harness {
         self.set_template(template)?;
         let input = packet(template);
         let program = self.program(harness)?;
+        let start = cpu_time()?;
+        program.test_run(TestRunOptions { data_in: Some(&input), repeat, ..TestRunOptions::new() })?;
+        Ok((cpu_time()? - start).as_secs_f64() * 1e9 / f64::from(repeat))
+    }
+}
+
+impl Harness {
+    fn program_out(&self, name: &str) -> anyhow::Result<&SchedClassifier> {
+        let program = self.bpf.program(name).ok_or_else(|| anyhow!("no program {name}"))?;
+        Ok(program.try_into()?)
+    }
+
+    /// [`Self::time_own`] for the way out.
+    pub(crate) fn time_own_out(
+        &mut self,
+        harness: &str,
+        target: &str,
+        template: &Template,
+        repeat: u32,
+    ) -> anyhow::Result<f64> {
+        let target = self.program_out(target)?.fd()?.try_clone()?;
+        self.time_out(harness, &target, template, repeat)
+    }
+
+    /// [`Self::once`] for the way out: what leaves.
+    pub(crate) fn once_out(&mut self, harness: &str, target: &ProgramFd, template: &Template) -> anyhow::Result<Vec<u8>> {
+        self.target_out.set(0, target, 0).context("the target is not of the harness's kind")?;
+        self.set_template(template)?;
+        let input = packet(template);
+        let mut frame = vec![0; input.len() + 256];
+        let options = TestRunOptions { data_in: Some(&input), data_out: Some(&mut frame), ..TestRunOptions::new() };
+        let result = self.program_out(harness)?.test_run(options)?;
+        frame.truncate(result.data_size_out as usize);
+        Ok(frame)
+    }
+
+    /// [`Self::time`] for the way out.
+    pub(crate) fn time_out(
+        &mut self,
+        harness: &str,
+        target: &ProgramFd,
+        template: &Template,
+        repeat: u32,
+    ) -> anyhow::Result<f64> {
+        self.target_out.set(0, target, 0).context("the target is not of the harness's kind")?;
+        self.set_template(template)?;
+        let input = packet(template);
+        let program = self.program_out(harness)?;
         let start = cpu_time()?;
         program.test_run(TestRunOptions { data_in: Some(&input), repeat, ..TestRunOptions::new() })?;
         Ok((cpu_time()? - start).as_secs_f64() * 1e9 / f64::from(repeat))

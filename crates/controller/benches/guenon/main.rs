@@ -11,6 +11,7 @@ mod machine;
 mod process;
 mod report;
 mod scene;
+mod translation;
 mod wires;
 
 use std::path::PathBuf;
@@ -52,6 +53,8 @@ struct Args {
 enum Subject {
     /// Nanoseconds a packet, by test runs of the real program.
     Datapath,
+    /// Nanoseconds a packet of delivery `Nat`, both ways.
+    Translation,
     /// Frames a second over veth, as a share of a plain MAC swap.
     Veth,
     /// Cold start, one change, memory, with 10,000 services.
@@ -64,9 +67,10 @@ fn main() -> anyhow::Result<()> {
     let Args { subjects, json, quick, services, endpoints, bed, bench: _ } = Args::parse();
     let mut report = Report::new(machine::describe());
     let subjects =
-        if subjects.is_empty() { vec![Subject::Datapath, Subject::Veth, Subject::Control] } else { subjects };
+        if subjects.is_empty() { vec![Subject::Datapath, Subject::Translation, Subject::Veth, Subject::Control] } else { subjects };
     let measure = |subject, report: &mut Report| match subject {
         Subject::Datapath => datapath::measure(report, quick),
+        Subject::Translation => translation::measure(report, quick),
         Subject::Veth => flood::measure(report, quick),
         Subject::Control => control::measure(report, quick),
         Subject::Cluster => {

@@ -202,13 +202,9 @@ impl PrivateProgram {
     /// [`PrivateError::Load`] at the first call; [`PrivateError::Run`] for a frame that is too short or too long, or a
     /// device that is not there.
     pub fn run_egress(&mut self, frame: &[u8], device: Option<u32>) -> Result<(i32, Vec<u8>), PrivateError> {
-        let classifier: &mut SchedClassifier = (self.bpf.program_mut(EGRESS))
-            .and_then(|program| program.try_into().ok())
-            .ok_or(PrivateError::Missing(EGRESS))?;
-        if !self.egress_is_loaded {
-            classifier.load().map_err(|error| PrivateError::Load(told(EGRESS, &error).into()))?;
-            self.egress_is_loaded = true;
-        }
+        self.egress()?;
+        let classifier: &SchedClassifier =
+            self.bpf.program(EGRESS).and_then(|program| program.try_into().ok()).ok_or(PrivateError::Missing(EGRESS))?;
         // The beginning of a `struct __sk_buff`.
         let mut context = [0u32; SK_BUFF_IFINDEX + 1];
         context[SK_BUFF_IFINDEX] = device.unwrap_or_default();
@@ -222,6 +218,22 @@ impl PrivateProgram {
         let result = result.map_err(|source| PrivateError::Run { length: frame.len(), linear: true, source })?;
         let length = result.data_size_out as usize;
         Ok((result.return_value.cast_signed(), self.out[..length].to_vec()))
+    }
+
+    /// The program on the way out, as for a tail call; loaded at the first call.
+    ///
+    /// # Errors
+    ///
+    /// [`PrivateError::Load`].
+    pub fn egress(&mut self) -> Result<&ProgramFd, PrivateError> {
+        let classifier: &mut SchedClassifier = (self.bpf.program_mut(EGRESS))
+            .and_then(|program| program.try_into().ok())
+            .ok_or(PrivateError::Missing(EGRESS))?;
+        if !self.egress_is_loaded {
+            classifier.load().map_err(|error| PrivateError::Load(told(EGRESS, &error).into()))?;
+            self.egress_is_loaded = true;
+        }
+        classifier.fd().map_err(|error| PrivateError::Load(Box::new(error)))
     }
 
     /// What the program on the way out has counted, all CPUs together.

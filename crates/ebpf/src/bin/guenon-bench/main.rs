@@ -12,6 +12,10 @@
 #![no_main]
 #![expect(unreachable_pub, missing_docs, reason = "entry points: the macro exports them; their comments stand here")]
 
+mod way_out;
+
+mod way_out;
+
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head};
 use aya_ebpf::macros::{map, xdp};
