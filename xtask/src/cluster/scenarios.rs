@@ -1,5 +1,6 @@
 //! The cluster test: what must hold in a real cluster, under load. Scenarios share one cluster, one after the other.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use anyhow::{Context, Result, ensure};
 use super::control::Part;
 use super::guenon::{NAMESPACE, RELEASE};
 use super::image::TAGS;
-use super::layout::Node;
+use super::layout::{Node, http};
 use super::ledger::Drops;
 use super::load::{Excuse, Load, Loss, Report};
 use super::{Cluster, agents, eventually, ledger, traffic};
 use crate::test::{self, Count};
+use crate::topology::line::Line;
 use crate::{interrupt, progress, setup};
 
 /// Traffic before and after what happens.
@@ -26,6 +28,7 @@ struct Scenario {
 
 const SCENARIOS: &[Scenario] = &[
     Scenario { name: "agents are ready with three capabilities, and 100 of 100 are answered", then: answered },
+    Scenario { name: "a NodePort and the VIP from one client port", then: node_port },
     Scenario { name: "a Deployment scaled down and up", then: scaled },
     Scenario { name: "an endpoint's pod deleted", then: endpoint_deleted },
     Scenario { name: "a Deployment rolled", then: deployment_rolled },
@@ -67,6 +70,40 @@ fn answered(cluster: &mut Cluster) -> Result<String> {
     round.judge()?;
     ledger::balanced(cluster)?;
     Ok("200 of 200 answered".to_owned())
+}
+
+/// One client port, used to the VIP and to a NodePort of the same pod at the same time, in either order.
+fn node_port(cluster: &mut Cluster) -> Result<String> {
+    const PORT: u16 = 30_080;
+    const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: echo-node}\nspec:\n  type: NodePort\n  \
+        externalTrafficPolicy: Local\n  selector: {app: echo}\n  ports: [{port: 80, targetPort: http, nodePort: 30080}]\n";
+    cluster.kubectl(&["apply", "-f", "-"]).input(SERVICE).run()?;
+    let netns = cluster.client_netns();
+    let direct = |port: u16, node: Node| {
+        eventually(WHILE * 5, || Line::open(&netns, port, SocketAddr::new(node.address().into(), PORT)))
+    };
+    let mut met = std::collections::BTreeSet::new();
+    for port in 50_000..50_040 {
+        let vip_first = port % 2 == 0;
+        // Which node it will be is not known before.
+        let mut lines = Vec::new();
+        if !vip_first {
+            lines.extend(Node::ENDPOINTS.into_iter().map(|node| direct(port, node)).collect::<Result<Vec<_>>>()?);
+        }
+        let through = Line::open(&netns, port, http()).context("the VIP")?;
+        let node = Node::ENDPOINTS.into_iter().find(|node| node.name() == through.name()).context("nobody's name")?;
+        if vip_first {
+            lines.push(direct(port, node)?);
+        }
+        lines.push(through);
+        for _ in 0..3 {
+            lines.iter_mut().try_for_each(Line::goes_on)?;
+        }
+        met.insert((node, vip_first));
+    }
+    cluster.kubectl(&["delete", "service", "echo-node"]).run()?;
+    ensure!(met.len() == 4, "40 ports met {met:?} alone");
+    Ok("40 ports, each for both".to_owned())
 }
 
 /// What is lost while something happens.

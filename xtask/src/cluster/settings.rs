@@ -22,17 +22,23 @@ pub(super) fn write(spec: &Spec, node: Node, keys: &Keys) -> Result<()> {
     let write = |file: &Path, text: String| {
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
     };
-    write(&cni.join("10-ptp.conflist"), network(node))?;
+    write(&cni.join("10-pods.conflist"), network(node))?;
     write(&spec.own.join(CONTAINERD), containerd(spec, &cni))?;
     write(&spec.own.join(KUBELET), kubelet(&keys.file("ca.crt")))?;
     write(&spec.own.join(PROXY), proxy(node, &keys.kubeconfig(Who::Proxy)))
 }
 
-/// Pods: a veth each, an address of the node's own range.
+/// Pods: a veth each, an address of the node's own range. Nodes differ, so that one cluster tells of several networks: of those
+/// with endpoints, n2 routes to each pod's own veth; n3 has its pods on a bridge, and hides what they begin themselves
+/// behind its address.
 fn network(node: Node) -> String {
+    let kind = match node {
+        Node::N1 | Node::N2 => r#""type": "ptp", "ipMasq": false"#,
+        Node::N3 => r#""type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "ipMasq": true"#,
+    };
     format!(
-        r#"{{"cniVersion": "1.0.0", "name": "ptp", "plugins": [{{
-  "type": "ptp", "ipMasq": false, "mtu": 1500,
+        r#"{{"cniVersion": "1.0.0", "name": "pods", "plugins": [{{
+  {kind}, "mtu": 1500,
   "ipam": {{"type": "host-local", "ranges": [[{{"subnet": "{}"}}]], "routes": [{{"dst": "0.0.0.0/0"}}], "dataDir": "/run/cni-ipam"}}
 }}]}}
 "#,
@@ -91,11 +97,16 @@ volumePluginDir: /var/lib/kubelet/volumeplugins
     )
 }
 
+/// Services: by nftables on most nodes, by iptables on the one with the bridge.
 fn proxy(node: Node, kubeconfig: &Path) -> String {
+    let mode = match node {
+        Node::N1 | Node::N2 => "nftables",
+        Node::N3 => "iptables",
+    };
     format!(
         "apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
-mode: nftables
+mode: {mode}
 clientConnection: {{kubeconfig: {}}}
 hostnameOverride: {}
 clusterCIDR: {PODS}

@@ -1,7 +1,6 @@
 //! One client port in several roles towards one pod: through the VIP, through another frontend, directly.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,35 +8,15 @@ use anyhow::{Context, Result};
 use super::ensure;
 use super::nat::{ONE, OTHER_ECHO, OTHER_HTTP, event, one_pod};
 use crate::topology::layout::{ECHO, HTTP, Host, POD_ECHO, POD_HTTP};
+use crate::topology::line::Line;
 use crate::topology::{Topology, dial, netns};
 
 const POD: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 33, 1, 10));
-/// A repeated SYN comes after 1, 3, 7 s.
 const PATIENCE: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_secs(4);
 
-/// A connection that says a line and hears it again, as often as it is asked.
-struct Line {
-    reader: BufReader<TcpStream>,
-    what: String,
-}
-
-impl Line {
-    fn open(topology: &Topology, port: u16, server: SocketAddr) -> Result<Self> {
-        let what = format!("a connection from port {port} to {server}");
-        let stream = dial::tcp(&topology.netns(Host::Client), port, server, PATIENCE).with_context(|| what.clone())?;
-        let mut line = Self { reader: BufReader::new(stream), what };
-        line.reader.get_ref().write_all(b"GET /lines HTTP/1.0\r\n\r\n").context("cannot ask")?;
-        line.goes_on()?;
-        Ok(line)
-    }
-
-    fn goes_on(&mut self) -> Result<()> {
-        let mut reply = String::new();
-        self.reader.get_ref().write_all(b"hello\n").with_context(|| self.what.clone())?;
-        self.reader.read_line(&mut reply).with_context(|| self.what.clone())?;
-        ensure(reply == "pod-a hello\n", || format!("{}: {reply:?}", self.what))
-    }
+fn open(topology: &Topology, port: u16, server: SocketAddr) -> Result<Line> {
+    Line::open(&topology.netns(Host::Client), port, server)
 }
 
 /// Each order in which a client may use one port for the VIP, for its other frontend and for the pod itself.
@@ -48,25 +27,25 @@ pub(super) fn one_port_in_several_roles(topology: &mut Topology) -> Result<()> {
     // One after the other.
     for (port, servers) in [(41_001, [vip, pod]), (41_002, [pod, vip]), (41_003, [vip, other])] {
         for server in servers {
-            Line::open(topology, port, server).context("one after the other")?.goes_on()?;
+            open(topology, port, server).context("one after the other")?.goes_on()?;
         }
     }
     // A direct connection is open when the VIP is dialled.
-    let mut direct = Line::open(topology, 41_011, pod)?;
-    let mut through = Line::open(topology, 41_011, vip).context("while a direct connection is open")?;
+    let mut direct = open(topology, 41_011, pod)?;
+    let mut through = open(topology, 41_011, vip).context("while a direct connection is open")?;
     direct.goes_on()?;
     through.goes_on()?;
     // Both frontends at once.
     let clashes = event(topology, Host::T33, "flow_clash")?;
-    let mut first = Line::open(topology, 41_012, vip)?;
-    let mut second = Line::open(topology, 41_012, other).context("while the other frontend's is open")?;
+    let mut first = open(topology, 41_012, vip)?;
+    let mut second = open(topology, 41_012, other).context("while the other frontend's is open")?;
     first.goes_on()?;
     second.goes_on()?;
     first.goes_on()?;
     let now = event(topology, Host::T33, "flow_clash")?;
     ensure(now > clashes, || format!("flow_clash stays at {now}"))?;
     // The VIP's connection is open when the pod is dialled directly: that is not answered, and disturbs nothing.
-    let mut through = Line::open(topology, 41_013, vip)?;
+    let mut through = open(topology, 41_013, vip)?;
     let answer = dial::tcp(&topology.netns(Host::Client), 41_013, pod, SILENCE);
     ensure(answer.is_err(), || "a direct connection was answered in place of the VIP's".to_owned())?;
     through.goes_on()
@@ -133,7 +112,7 @@ pub(super) fn ten_thousand_connections(topology: &mut Topology) -> Result<()> {
     let mut lines = Vec::new();
     for number in 0..COUNT {
         crate::interrupt::check()?;
-        lines.push(Line::open(topology, 45_000 + number, server).with_context(|| format!("connection {number}"))?);
+        lines.push(open(topology, 45_000 + number, server).with_context(|| format!("connection {number}"))?);
     }
     lines.iter_mut().try_for_each(Line::goes_on)
 }

@@ -51,6 +51,7 @@ pub(crate) const API: &[Need] = &[program("openssl", "openssl")];
 pub(crate) const CLUSTER: &[Need] = &[
     program("openssl", "openssl"),
     program("nft", "nftables"),
+    program("iptables", "iptables"),
     program("runc", "runc"),
     program("nsenter", "util-linux"),
     file("/usr/lib/cni/ptp", "containernetworking-plugins"),

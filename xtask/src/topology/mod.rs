@@ -5,6 +5,7 @@ pub(crate) mod cgroup;
 pub(crate) mod client;
 pub(crate) mod dial;
 pub(crate) mod layout;
+pub(crate) mod line;
 pub(crate) mod metrics;
 pub(crate) mod netns;
 pub(crate) mod pass;

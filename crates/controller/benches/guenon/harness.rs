@@ -161,7 +161,12 @@ impl Harness {
     }
 
     /// [`Self::once`] for the way out: what leaves.
-    pub(crate) fn once_out(&mut self, harness: &str, target: &ProgramFd, template: &Template) -> anyhow::Result<Vec<u8>> {
+    pub(crate) fn once_out(
+        &mut self,
+        harness: &str,
+        target: &ProgramFd,
+        template: &Template,
+    ) -> anyhow::Result<Vec<u8>> {
         self.target_out.set(0, target, 0).context("the target is not of the harness's kind")?;
         self.set_template(template)?;
         let input = packet(template);

@@ -66,8 +66,11 @@ enum Subject {
 fn main() -> anyhow::Result<()> {
     let Args { subjects, json, quick, services, endpoints, bed, bench: _ } = Args::parse();
     let mut report = Report::new(machine::describe());
-    let subjects =
-        if subjects.is_empty() { vec![Subject::Datapath, Subject::Translation, Subject::Veth, Subject::Control] } else { subjects };
+    let subjects = if subjects.is_empty() {
+        vec![Subject::Datapath, Subject::Translation, Subject::Veth, Subject::Control]
+    } else {
+        subjects
+    };
     let measure = |subject, report: &mut Report| match subject {
         Subject::Datapath => datapath::measure(report, quick),
         Subject::Translation => translation::measure(report, quick),

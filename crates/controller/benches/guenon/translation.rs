@@ -53,7 +53,8 @@ pub(crate) fn measure(report: &mut Report, quick: bool) -> anyhow::Result<()> {
         ] {
             let name = format!("on the way out, {family} TCP, {what}");
             let packet = bed.answer(0, from, false);
-            let case = Case { name, template: template(&packet, flows, 1), translated: from == (endpoint, TARGET), aim };
+            let case =
+                Case { name, template: template(&packet, flows, 1), translated: from == (endpoint, TARGET), aim };
             outwards(report, &mut harness, &mut bed, case, (rounds, repeat))?;
         }
     }
@@ -132,7 +133,8 @@ impl Bed {
     fn new(vip: IpAddr) -> anyhow::Result<Self> {
         let endpoint = if vip.is_ipv4() { IpAddr::from(SELF) } else { ENDPOINT6.into() };
         let members = vec![Candidate { address: endpoint, weight: 1 }];
-        let table = Builder::new(&Schedule::new(DEFAULT_KEY)).build(&[Group { name: String::new(), weight: 1, members }]);
+        let table =
+            Builder::new(&Schedule::new(DEFAULT_KEY)).build(&[Group { name: String::new(), weight: 1, members }]);
         let ports = Arc::new(BTreeMap::from([((Protocol::Tcp, 80), TARGET)]));
         let service = ServiceState {
             frontends: BTreeSet::from([Frontend { vip, protocol: Protocol::Tcp, port: 80 }]),

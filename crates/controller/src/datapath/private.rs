@@ -203,8 +203,11 @@ impl PrivateProgram {
     /// device that is not there.
     pub fn run_egress(&mut self, frame: &[u8], device: Option<u32>) -> Result<(i32, Vec<u8>), PrivateError> {
         self.egress()?;
-        let classifier: &SchedClassifier =
-            self.bpf.program(EGRESS).and_then(|program| program.try_into().ok()).ok_or(PrivateError::Missing(EGRESS))?;
+        let classifier: &SchedClassifier = self
+            .bpf
+            .program(EGRESS)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(PrivateError::Missing(EGRESS))?;
         // The beginning of a `struct __sk_buff`.
         let mut context = [0u32; SK_BUFF_IFINDEX + 1];
         context[SK_BUFF_IFINDEX] = device.unwrap_or_default();

@@ -14,7 +14,6 @@
 
 mod way_out;
 
-mod way_out;
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head};
