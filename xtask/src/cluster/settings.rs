@@ -34,7 +34,7 @@ pub(super) fn write(spec: &Spec, node: Node, keys: &Keys) -> Result<()> {
 fn network(node: Node) -> String {
     let kind = match node {
         Node::N1 | Node::N2 => r#""type": "ptp", "ipMasq": false"#,
-        Node::N3 => r#""type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "ipMasq": true"#,
+        Node::N3 => r#""type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true"#,
     };
     format!(
         r#"{{"cniVersion": "1.0.0", "name": "pods", "plugins": [{{
