@@ -15,7 +15,7 @@ use crate::topology::metrics::sums;
 use crate::topology::{Topology, client, netns};
 
 /// How long agents may take to notice a file.
-const NOTICE: Duration = Duration::from_secs(60);
+const NOTICE: Duration = Duration::from_secs(10);
 
 pub(super) fn endpoint_removed(topology: &mut Topology) -> Result<()> {
     let file = topology.manifests().join("web.yaml");

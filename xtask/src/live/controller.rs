@@ -17,7 +17,7 @@ use crate::topology::Topology;
 use crate::topology::layout::{Host, VIP4};
 
 /// How long a status may take: writes of one object are 5 s apart.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Tries until it holds.
 pub(super) fn within<T>(limit: Duration, mut holds: impl FnMut() -> Result<T>) -> Result<T> {
@@ -248,7 +248,7 @@ pub(super) fn failover(topology: &mut Topology) -> Result<()> {
     std::thread::sleep(Duration::from_secs(3));
     cmd("kill").args(["-TERM", &second.id().to_string()]).run()?;
     second.wait().context("cannot wait for a controller")?;
-    shows(&server, &lease, ".spec.holderIdentity", "controller-c", LIMIT)
+    shows(&server, &lease, ".spec.holderIdentity", "controller-c", Duration::from_secs(6))
 }
 
 fn server_side_pid(topology: &Topology, identity: &str) -> Result<String> {
@@ -264,7 +264,7 @@ pub(super) fn agent_lost(topology: &mut Topology) -> Result<()> {
     agent.kill().and_then(|()| agent.wait()).context("cannot end an agent")?;
     let node = ["guenonnode", "t33"];
     // 40 s without a sign of life.
-    shows(&server, &node, &condition("Ready", "reason"), "AgentLost", LIMIT * 2)?;
+    shows(&server, &node, &condition("Ready", "reason"), "AgentLost", Duration::from_secs(70))?;
     shows(&server, &node, &condition("Ready", "status"), "Unknown", LIMIT)?;
     shows(&server, &WEB, ".status.directors.summary", "1/2", LIMIT)?;
     let said = checked(topology, &server, &["--timeout", "15", "-o", "json"])?;
