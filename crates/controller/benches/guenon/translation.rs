@@ -148,7 +148,8 @@ impl Bed {
             services: BTreeMap::from([(ServiceName::new("bench", "pods"), Arc::new(service))]),
             ..State::default()
         };
-        let setup = Setup { roles: ROLE_DIRECTOR | ROLE_DECAP, ..Setup::default() };
+        // As many as an agent remembers by default: of 131,072 none is forgotten.
+        let setup = Setup { roles: ROLE_DIRECTOR | ROLE_DECAP, flows: 262_144, ..Setup::default() };
         Ok(Self { vip, sandbox: Sandbox::new(&state, &setup)? })
     }
 

@@ -27,6 +27,8 @@ pub struct Setup {
     pub too_big_rate: u64,
     /// Whether to run the program for kernels before 5.18 (no multi-buffer frames) on a newer one too.
     pub linear: bool,
+    /// Flows of delivery `Nat` that are remembered.
+    pub flows: u32,
 }
 
 impl Default for Setup {
@@ -38,6 +40,7 @@ impl Default for Setup {
             gue_port: GUE_PORT,
             too_big_rate: 1 << 32,
             linear: false,
+            flows: 65_536,
         }
     }
 }
@@ -78,10 +81,10 @@ impl Sandbox {
     ///
     /// [`SandboxError`]: nothing is left behind.
     pub fn new(state: &State, setup: &Setup) -> Result<Self, SandboxError> {
-        let Setup { ifindex, roles, key, gue_port, too_big_rate, linear } = *setup;
+        let Setup { ifindex, roles, key, gue_port, too_big_rate, linear, flows } = *setup;
         let schedule = Schedule::new(key);
         let settings = Settings { hash: schedule.0, ifindex, roles, gue_port, too_big_rate, ..Settings::default() };
-        let (program, maps) = private::load(settings, &capacities(state), linear)?;
+        let (program, maps) = private::load(settings, &capacities(state, flows), linear)?;
         // Nothing runs while the tables are written: runs are calls of the same owner.
         let tables = Tables::open(maps, Box::<NoReaders>::default(), gue_port, schedule.fingerprint());
         let attribution = Attribution::default();
@@ -271,7 +274,7 @@ fn operations(state: &State) -> Vec<Operation> {
 }
 
 /// Room for the configuration twice, and for a few more of everything.
-fn capacities(state: &State) -> Capacities {
+fn capacities(state: &State, flows: u32) -> Capacities {
     let sum = |count: fn(&ServiceState) -> usize| -> u32 {
         let total: usize = state.services.values().map(|service| count(service)).sum();
         u32::try_from(total).unwrap_or(u32::MAX / 8).saturating_mul(2).saturating_add(64)
@@ -286,7 +289,7 @@ fn capacities(state: &State) -> Capacities {
             let here = |path: &Path| matches!(path, Path::Local(_));
             service.frontends.len() * 2 * service.endpoints.iter().filter(|endpoint| here(&endpoint.path)).count()
         }),
-        flows: 65_536,
+        flows,
     }
 }
 
