@@ -4,7 +4,7 @@ use crate::abi::Address;
 use crate::checksum::fold;
 use crate::flow::{self, Arrival, Syn};
 use crate::headers::transport::{Ports, TCP_LEN};
-use crate::headers::{be32, ipv4, ipv6, le16, protocol};
+use crate::headers::{be32, ipv4, ipv6, le16, le64, protocol};
 use crate::packet::Packet;
 
 /// Bytes of a TCP header up to the end of its checksum.
@@ -104,6 +104,51 @@ pub fn set_v6(header: &mut [u8; ipv6::LEN], side: Side, new: Address) -> Change 
     Change::address(old, new, true)
 }
 
+/// The beginning of a TCP or UDP header, up to the end of its checksum, as the words that it lies in memory as (read
+/// little-endian): copied and changed in registers, where bytes would be as many loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Head(pub [u64; 3]);
+
+impl Head {
+    /// Of a TCP header.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tcp(header: &[u8; TCP_HEAD]) -> Self {
+        Self([le64(header, 0), le64(header, 8), le16(header, 16) as u64])
+    }
+    /// Of a UDP header.
+    #[inline(always)]
+    #[must_use]
+    pub const fn udp(header: &[u8; UDP_HEAD]) -> Self {
+        Self([le64(header, 0), 0, 0])
+    }
+    /// Both ports.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ports(&self) -> Ports {
+        Ports { source: self.0[0] as u16, destination: (self.0[0] >> 16) as u16 }
+    }
+    /// The checksum, read little-endian.
+    #[inline(always)]
+    #[must_use]
+    pub const fn checksum(&self, udp: bool) -> u16 {
+        if udp { (self.0[0] >> 48) as u16 } else { self.0[2] as u16 }
+    }
+    /// The same header with these ports and this checksum.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(self, new: Ports, checksum: u16, udp: bool) -> Self {
+        let Self([first, second, third]) = self;
+        let ports = new.source as u64 | (new.destination as u64) << 16;
+        if udp {
+            Self([ports | first & 0xffff_0000_0000 | (checksum as u64) << 48, second, third])
+        } else {
+            Self([ports | first & !0xffff_ffff, second, checksum as u64])
+        }
+    }
+}
+
 /// Sets both ports.
 #[inline(always)]
 pub fn set_ports<const N: usize>(header: &mut [u8; N], new: Ports) -> Change {
@@ -147,6 +192,13 @@ pub const fn seed(source: Address, destination: Address, length: usize, protocol
         (source.lo >> 32) + (destination.lo >> 32)
     };
     fold(addresses + rest)
+}
+
+/// Whether two ones'-complement sums are equal; zero has two forms.
+#[inline(always)]
+#[must_use]
+pub const fn is_same_sum(a: u16, b: u16) -> bool {
+    a == b || a ^ b == 0xffff && (a == 0 || b == 0)
 }
 
 /// What was done to a checksum field by adding `1` to what is summed: whether the kernel holds it for finished.

@@ -1,6 +1,6 @@
 //! Where a packet stands in its frame, in one word.
 
-use crate::headers::{Fragment, ethernet, protocol};
+use crate::headers::{Fragment, ethernet, ipv4, ipv6, protocol};
 use crate::parse::Ip;
 
 /// What a packet is, for what is done with it.
@@ -44,6 +44,21 @@ impl Place {
                 | (tunnel as u64) << 54
                 | Self::ROUGH,
         )
+    }
+    /// The place of a plain packet: whole TCP or UDP behind a bare Ethernet header and an IP header without options.
+    #[inline(always)]
+    #[must_use]
+    pub const fn plain(v6: bool, udp: bool) -> Self {
+        let head = if v6 { ipv6::LEN } else { ipv4::LEN } as u64;
+        Self(head << 26 | (v6 as u64) << 50 | (udp as u64) << 51)
+    }
+    /// The same place, of a packet known to be plain, but for the tunnel headers in front: where its upper-layer header begins
+    /// is then a constant.
+    #[inline(always)]
+    #[must_use]
+    pub const fn plain_upper(self, v6: bool) -> Self {
+        const LATER_OR_ERROR: u64 = 1 << 52;
+        Self(self.0 & !(0x7fff << 26 | 1 << 50 | LATER_OR_ERROR | 3 << 24 | Self::ROUGH) | Self::plain(v6, false).0)
     }
     /// Whether it is.
     #[inline(always)]

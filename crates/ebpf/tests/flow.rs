@@ -5,7 +5,7 @@ use guenon_ebpf::abi::{Address, FlowEntry, FlowSet};
 use guenon_ebpf::checksum;
 use guenon_ebpf::flow::{self, Arrival, Entry, Fresh, Frontend, Inbound, Outbound, Syn};
 use guenon_ebpf::headers::transport::Ports;
-use guenon_ebpf::nat::{self, Change};
+use guenon_ebpf::nat::{self, Change, Head, TCP_HEAD, UDP_HEAD};
 use proptest::prelude::*;
 
 const KEY: u64 = 0xfedc_ba98_7654_3210;
@@ -163,5 +163,30 @@ proptest! {
         let probe = Change::word(0, 1);
         prop_assert!(nat::was_finished(updated, probe.apply(updated)));
         prop_assert!(!nat::was_finished(updated, probe.apply_unfinished(updated)));
+    }
+
+    /// A header as words is the header: what is set is what bytes would say, all else stays.
+    #[test]
+    fn heads_are_their_headers(tcp: [u8; TCP_HEAD], udp: [u8; UDP_HEAD], source: u16, destination: u16, sum: u16) {
+        let new = Ports { source, destination };
+        for (head, bytes, at) in [(Head::tcp(&tcp), &tcp[..], 16), (Head::udp(&udp), &udp[..], 6)] {
+            let is_udp = at == 6;
+            let word = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+            prop_assert_eq!(head.checksum(is_udp), word(at));
+            prop_assert_eq!(head.ports(), Ports { source: word(0), destination: word(2) });
+            let mut expected = bytes.to_vec();
+            expected[..2].copy_from_slice(&source.to_le_bytes());
+            expected[2..4].copy_from_slice(&destination.to_le_bytes());
+            expected[at..at + 2].copy_from_slice(&sum.to_le_bytes());
+            let written: Vec<u8> = head.with(new, sum, is_udp).0.iter().flat_map(|word| word.to_le_bytes()).collect();
+            prop_assert_eq!(&written[..bytes.len()], expected.as_slice());
+        }
+    }
+
+    /// Zero has two forms; every other sum has one.
+    #[test]
+    fn sums_are_the_same_as_numbers_of_ones_complement(a: u16, b: u16) {
+        prop_assert_eq!(nat::is_same_sum(a, b), a % 0xffff == b % 0xffff);
+        prop_assert!(nat::is_same_sum(0, 0xffff) && nat::is_same_sum(a, a));
     }
 }

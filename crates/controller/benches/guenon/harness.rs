@@ -51,10 +51,12 @@ impl Harness {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let mut bpf = Ebpf::load(OBJECT).context("cannot load the benchmark's programs")?;
         for (name, program) in bpf.programs_mut() {
-            let loaded = match program {
-                Program::Xdp(program) => program.load(),
-                Program::SchedClassifier(program) => program.load(),
-                _ => bail!("{name} is of a kind that nobody loads"),
+            let loaded = if let Program::Xdp(program) = program {
+                program.load()
+            } else if let Program::SchedClassifier(program) = program {
+                program.load()
+            } else {
+                bail!("{name} is of a kind that nobody loads");
             };
             loaded.with_context(|| format!("cannot load the program {name}"))?;
         }

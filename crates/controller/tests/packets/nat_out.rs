@@ -1,6 +1,7 @@
 //! Delivery `Nat` on the way out: replies of known flows get VIP and port back, and nothing else is touched.
 
-use guenon_ebpf::abi::Event;
+use guenon_ebpf::abi::{Address, Event};
+use guenon_ebpf::nat;
 use guenon_ebpf::reason::DropReason;
 use rstest::rstest;
 
@@ -36,6 +37,30 @@ fn replies_get_the_vip_back(#[values(true, false)] four: bool) {
         let (_, got) = node.leave(&Packet::udp(target(four), caller(four)).payload(payload).ip());
         assert_frame("a datagram", &got, &Packet::udp(web(four), caller(four)).payload(payload).ip());
     }
+}
+
+/// One that could as well be the sum of the pseudo-header, which hardware is to finish: the kernel is asked.
+#[rstest]
+fn a_checksum_that_looks_unfinished_is_not_taken_for_it(
+    #[values(true, false)] four: bool,
+    #[values(true, false)] tcp: bool,
+) {
+    let mut node = with_flows();
+    let packet = |from, word: u16| {
+        let payload = word.to_be_bytes();
+        if tcp { data(&payload).ip(from, caller(four)) } else { Packet::udp(from, caller(four)).payload(payload).ip() }
+    };
+    let upper = if four { 20 } else { 40 };
+    let (at, number) = if tcp { (upper + 16, 6) } else { (upper + 6, 17) };
+    let addresses = [pod(four), client(four)].map(Address::from_ip);
+    let looks_unfinished = |ip: &[u8]| {
+        let seed = nat::seed(addresses[0], addresses[1], ip.len() - upper, number, !four);
+        nat::is_same_sum(u16::from_le_bytes([ip[at], ip[at + 1]]), seed)
+    };
+    let word = (0..=u16::MAX).find(|&word| looks_unfinished(&packet(target(four), word))).expect("one of all words");
+    let (run, got) = node.leave(&packet(target(four), word));
+    assert_eq!(run.events, vec![Event::ReplyTranslated]);
+    assert_frame("a finished packet", &got, &packet(web(four), word));
 }
 
 #[rstest]

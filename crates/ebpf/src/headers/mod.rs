@@ -71,3 +71,9 @@ pub(crate) const fn be32(header: &[u8], at: usize) -> u32 {
 pub(crate) const fn le16(header: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(array(header, at))
 }
+
+/// Eight bytes from `at` on, read little-endian.
+#[inline(always)]
+pub(crate) const fn le64(header: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(array(header, at))
+}

@@ -14,7 +14,6 @@
 
 mod way_out;
 
-
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head};
 use aya_ebpf::macros::{map, xdp};
@@ -90,15 +89,25 @@ fn rewrite<const SRC: usize, const DST: usize, const SPORT: usize>(ctx: &XdpCont
     let service = (x.wrapping_mul(0x85eb_ca6b) as u32 as u64 * template.services) >> 32;
     // SAFETY: the offsets lie within HEAD.
     unsafe {
-        let src = (data + SRC) as *mut u16;
-        src.write_unaligned(src.read_unaligned().wrapping_add((flow >> 14) as u16));
-        let sport = (data + SPORT) as *mut u16;
-        sport.write_unaligned(sport.read_unaligned().wrapping_add((flow & 0x3fff) as u16));
+        add(data + SRC + 2, (flow >> 14) as u16);
+        add(data + SPORT, (flow & 0x3fff) as u16);
         let dst = (data + DST) as *mut u32;
         let number = u32::from_be(dst.read_unaligned()).wrapping_add(service as u32);
         dst.write_unaligned(number.to_be());
     }
     Some(template.ifindex)
+}
+
+/// Adds to the number in two bytes of the packet.
+///
+/// # Safety
+///
+/// They lie in the packet.
+#[inline(always)]
+unsafe fn add(at: usize, more: u16) {
+    let number = at as *mut u16;
+    // SAFETY: the caller's promise.
+    unsafe { number.write_unaligned(u16::from_be(number.read_unaligned()).wrapping_add(more).to_be()) };
 }
 
 macro_rules! harness {

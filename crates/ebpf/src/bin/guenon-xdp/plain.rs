@@ -189,7 +189,6 @@ fn hand_over<const FRAGS: bool>(frame: Frame<FRAGS>, outer: &Outer, inner: &Inne
     let bytes = frame.linear_len();
     let (index, local) = find(&frame, vip, inner.endpoint, ip)?;
     if local.delivery.mode == DeliveryMode::Nat as u8 {
-        Ledger::open(bytes)?;
         return translate::begin_plain(ip, AT, index).goes_on();
     }
     let verdict = deliver::deliver(frame, ip, AT, &local.delivery).ok()?;

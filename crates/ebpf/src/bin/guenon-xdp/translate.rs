@@ -35,12 +35,52 @@ pub(crate) fn begin_plain(ip: &Ip, link_len: usize, local: u32) -> Verdict {
 /// The action for a packet that goes on.
 #[inline(always)]
 pub(crate) fn take<const FRAGS: bool>(ctx: *mut xdp_md, place: u64) -> u64 {
-    let place = if Place(place).is_rough() { locate::<FRAGS>(ctx, place) } else { place };
-    let mut entered = look::<FRAGS>(ctx, place);
+    let (place, mut entered) = if Place(place).is_rough() {
+        let place = locate::<FRAGS>(ctx, place);
+        (place, look::<FRAGS>(ctx, place))
+    } else {
+        let known = if Place(place).v6() { guenon_nat_known_v6(ctx, place) } else { guenon_nat_known_v4(ctx, place) };
+        if known & LOOKED == 0 {
+            return known;
+        }
+        (place, known & !LOOKED)
+    };
     if entered & flows::STRANGE != 0 {
         entered = enter::<FRAGS>(ctx, place, entered);
     }
     finish::<FRAGS>(ctx, place, entered)
+}
+
+/// Not the action for a packet, but what [`look`] gives.
+const LOOKED: u64 = 1 << 62;
+
+/// The common way: of a plain packet of a known flow, all at once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn guenon_nat_known_v4(ctx: *mut xdp_md, place: u64) -> u64 {
+    known(ctx, Place(place).plain_upper(false))
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn guenon_nat_known_v6(ctx: *mut xdp_md, place: u64) -> u64 {
+    known(ctx, Place(place).plain_upper(true))
+}
+
+#[inline(always)]
+fn known(ctx: *mut xdp_md, place: Place) -> u64 {
+    let frame = Frame::<true>::new(ctx);
+    let Some(mut ledger) = Ledger::open(frame.linear_len()) else { return XDP_ABORTED.into() };
+    let flow = match read(&frame, place) {
+        Ok(flow) => flow,
+        Err(reason) => return flows::refused(reason) | LOOKED,
+    };
+    let looked = flows::look(&flow);
+    if looked & flows::STRANGE != 0 {
+        return looked | LOOKED;
+    }
+    let outcome = deliver_to(frame, &mut ledger, place, looked);
+    u64::from(ledger.close(outcome))
 }
 
 once! {

@@ -46,17 +46,44 @@ fn plain(skb: Skb) -> Option<u64> {
         ethernet::VLAN | ethernet::SERVICE_VLAN => return None,
         _ => return Some(End::UNTOUCHED.0),
     };
-    if concerns(&skb, &ip)? { Some(reply::guenon_egress_reply(skb.ctx(), place(&ip, AT).0)) } else { Some(0) }
+    let ends = Targets::of(&skb, &ip)?;
+    if !ends.any() {
+        return Some(End::UNTOUCHED.0);
+    }
+    let udp = ip.protocol != protocol::TCP;
+    Some(reply::plain(skb.ctx(), ip.v6, udp, ends))
 }
 
-/// Whether either port is one that endpoints listen on: of a reply, or of a packet that should not leave here.
-#[inline(always)]
-fn concerns(skb: &Skb, ip: &Ip) -> Option<bool> {
-    let ports = Ports::read(skb.bytes::<4>(ip.upper)?);
-    let transport = transport(ip.protocol);
-    Some(
-        is_target(transport, ports.reversed().destination_number()) || is_target(transport, ports.destination_number()),
-    )
+/// Which ports of a packet are ones that endpoints listen on: the source's of a reply, the destination's of a packet that
+/// should not leave here.
+#[derive(Clone, Copy)]
+struct Targets {
+    source: bool,
+    destination: bool,
+}
+
+impl Targets {
+    #[inline(always)]
+    fn of(skb: &Skb, ip: &Ip) -> Option<Self> {
+        let (ports, transport) = (Ports::read(skb.bytes::<4>(ip.upper)?), transport(ip.protocol));
+        Some(Self {
+            source: is_target(transport, ports.reversed().destination_number()),
+            destination: is_target(transport, ports.destination_number()),
+        })
+    }
+    #[inline(always)]
+    fn any(self) -> bool {
+        self.source || self.destination
+    }
+    /// For a function of its own.
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        u32::from(self.source) | u32::from(self.destination) << 1
+    }
+    #[inline(always)]
+    fn from_bits(bits: u32) -> Self {
+        Self { source: bits & 1 != 0, destination: bits & 2 != 0 }
+    }
 }
 
 #[inline(always)]
@@ -93,7 +120,8 @@ fn rare(skb: Skb) -> Option<End> {
             Message::Echo | Message::Discovery | Message::Other => None,
         };
     }
-    let end = if concerns(&skb, &ip)? { reply::guenon_egress_reply(skb.ctx(), place(&ip, at).0) } else { 0 };
+    let ends = Targets::of(&skb, &ip)?;
+    let end = if ends.any() { reply::guenon_egress_reply(skb.ctx(), place(&ip, at).0, ends.bits()) } else { 0 };
     if ip.fragment == Fragment::First {
         fragments::first(&ip, End(end));
     }

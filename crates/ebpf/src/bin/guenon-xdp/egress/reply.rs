@@ -3,42 +3,68 @@
 use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::bpf_l4_csum_replace;
 use guenon_ebpf::abi::Address;
-use guenon_ebpf::flow::{self, Frontend, Outbound};
+use guenon_ebpf::flow::{self, Outbound};
+use guenon_ebpf::headers::protocol;
 use guenon_ebpf::headers::transport::Ports;
-use guenon_ebpf::headers::{ipv4, ipv6, protocol};
-use guenon_ebpf::nat::{self, Change, TCP_HEAD, UDP_HEAD};
+use guenon_ebpf::nat::{self, Change, Head, TCP_HEAD, UDP_HEAD};
 use guenon_ebpf::packet::Packet;
 use guenon_ebpf::place::{Place, Subject};
 use guenon_ebpf::reason::DropReason;
 
 use super::accounts::End;
 use super::skb::{self, Skb};
-use super::{is_endpoint, transport};
-use crate::direct::is_target;
+use super::{Targets, is_endpoint};
 use crate::flows::{self, Set};
 use crate::settings;
 
 /// Judges and rewrites a TCP or UDP packet one of whose ports is one that endpoints listen on.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub(super) extern "C" fn guenon_egress_reply(ctx: *mut __sk_buff, place: u64) -> u64 {
-    judge(&Skb::new(ctx), Place(place)).unwrap_or(End::UNTOUCHED).0
+pub(super) extern "C" fn guenon_egress_reply(ctx: *mut __sk_buff, place: u64, targets: u32) -> u64 {
+    end(ctx, Place(place), Targets::from_bits(targets))
+}
+
+/// The same for a plain packet, in a function of its own for either family: all its offsets are constants.
+#[inline(always)]
+pub(super) fn plain(ctx: *mut __sk_buff, v6: bool, udp: bool, targets: Targets) -> u64 {
+    if v6 {
+        guenon_egress_plain_v6(ctx, udp.into(), targets.bits())
+    } else {
+        guenon_egress_plain_v4(ctx, udp.into(), targets.bits())
+    }
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn guenon_egress_plain_v4(ctx: *mut __sk_buff, udp: u32, targets: u32) -> u64 {
+    end(ctx, Place::plain(false, udp != 0), Targets::from_bits(targets))
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn guenon_egress_plain_v6(ctx: *mut __sk_buff, udp: u32, targets: u32) -> u64 {
+    end(ctx, Place::plain(true, udp != 0), Targets::from_bits(targets))
 }
 
 #[inline(always)]
-fn judge(skb: &Skb, place: Place) -> Option<End> {
+fn end(ctx: *mut __sk_buff, place: Place, targets: Targets) -> u64 {
+    judge(&Skb::new(ctx), place, targets).unwrap_or(End::UNTOUCHED).0
+}
+
+#[inline(always)]
+fn judge(skb: &Skb, place: Place, targets: Targets) -> Option<End> {
     let (source, destination, _) = nat::ends(skb, place.at(), place.v6())?;
     let ports = Ports::read(skb.bytes::<4>(place.upper())?);
     let number = if place.subject() == Subject::Tcp { protocol::TCP } else { protocol::UDP };
     let schedule = settings::schedule();
-    if is_target(transport(number), ports.destination_number()) && is_endpoint(destination) {
+    if targets.destination && is_endpoint(destination) {
         // On its way to an endpoint that is no longer there: the default route would send it back.
         let key = flow::key(&schedule, source, destination, ports, number);
         if flow::find(&Set::of(key)?, key).is_some() {
             return Some(End::refused(DropReason::NoRoute));
         }
     }
-    if !is_target(transport(number), ports.reversed().destination_number()) {
+    if !targets.source {
         return None;
     }
     let key = flow::key(&schedule, destination, source, ports.reversed(), number);
@@ -66,7 +92,8 @@ fn judge(skb: &Skb, place: Place) -> Option<End> {
         }
         Outbound::Translate(frontend) | Outbound::Confirm(frontend) | Outbound::Last(frontend) => frontend,
     };
-    if !flows::is_live(frontend) {
+    let vip = flows::vip(frontend.vip())?;
+    if vip.generation as u8 != frontend.generation() {
         return None;
     }
     match outbound {
@@ -76,129 +103,81 @@ fn judge(skb: &Skb, place: Place) -> Option<End> {
     }
     flow::touch(&mut set, way, &entry, now);
     let port = if entry.port() == 0 { ports.destination } else { entry.port() };
-    let written = guenon_egress_write(skb.ctx(), place.0, frontend.bits(), port.into());
+    let ports = Ports { source: frontend.port().to_be(), destination: port };
     // A packet that could not be written whole must not leave in part.
-    Some(if written == 0 { End::refused(DropReason::Aborted) } else { End::translated(frontend) })
+    Some(match write(skb, place, ports, vip.address) {
+        Some(()) => End::translated(frontend),
+        None => End::refused(DropReason::Aborted),
+    })
 }
 
-/// Gives a packet its frontend's address and port as its source, and this destination port; 1 if that was done.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn guenon_egress_write(ctx: *mut __sk_buff, place: u64, frontend: u64, port: u32) -> u64 {
-    let (place, frontend) = (Place(place), Frontend::from_bits(frontend));
-    let Some(vip) = flows::vip(frontend.vip()) else { return 0 };
-    let ports = Ports { source: frontend.port().to_be(), destination: port as u16 };
-    let written = match (place.v6(), place.subject() == Subject::Tcp) {
-        (false, true) => write_v4::<TCP_HEAD, 16>(ctx, place, ports, vip.address),
-        (false, false) => write_v4::<UDP_HEAD, 6>(ctx, place, ports, vip.address),
-        (true, true) => write_v6::<TCP_HEAD, 16>(ctx, place, ports, vip.address),
-        (true, false) => write_v6::<UDP_HEAD, 6>(ctx, place, ports, vip.address),
-    };
-    written.is_some().into()
+/// What changes of a packet: the end of the IP header, and the beginning of the upper one. On the stack, where the verifier
+/// wants words to be aligned.
+#[repr(C)]
+struct Heads {
+    /// Of IPv6 both addresses; of IPv4 in the last ten bytes checksum and addresses.
+    ip: [u64; 4],
+    upper: Head,
 }
 
-/// What changes of an IPv4 header, and the upper header, as they stand in a plain packet from byte 10 of the IP header on;
-/// here from byte 6 on, since the verifier wants words on the stack to be aligned.
-#[repr(C, align(8))]
-struct Heads4<const UPPER: usize> {
-    /// The header's checksum in the last two bytes.
-    checksum: u64,
-    addresses: u64,
-    upper: [u8; UPPER],
-}
-
-/// The same of IPv6: from byte 8 of the IP header on.
-#[repr(C, align(8))]
-struct Heads6<const UPPER: usize> {
-    source: Address,
-    destination: Address,
-    upper: [u8; UPPER],
-}
-
-/// Rewrites and sums up; the checksum is at byte `SUM` of the upper header.
+/// Gives a packet this source address and these ports.
 #[inline(always)]
-fn write_v4<const UPPER: usize, const SUM: usize>(
-    ctx: *mut __sk_buff,
-    place: Place,
-    ports: Ports,
-    vip: Address,
-) -> Option<()> {
+fn write(skb: &Skb, place: Place, ports: Ports, vip: Address) -> Option<()> {
     let (at, upper) = (place.at(), place.upper());
-    let sum = Sum::of::<UPPER, SUM>(ctx, upper)?;
-    let skb = Skb::new(ctx);
-    let (source, destination, _) = nat::ends(&skb, at, false)?;
-    let change = Change::address(source, vip, false);
-    let checksum = change.apply(nat::word(&skb, at + 10)?);
-    let mut heads = Heads4 {
-        checksum: u64::from(checksum) << 48,
-        addresses: vip.lo >> 32 | destination.lo >> 32 << 32,
-        upper: *skb.bytes(upper)?,
+    let (source, destination, end) = nat::ends(skb, at, place.v6())?;
+    let change = Change::address(source, vip, place.v6());
+    let ip = if place.v6() {
+        [vip.hi, vip.lo, destination.hi, destination.lo]
+    } else {
+        let checksum = change.apply(nat::word(skb, at + 10)?);
+        // The first two are not written. Zeros would be a call of memset.
+        [vip.lo, vip.lo, u64::from(checksum) << 48, vip.lo >> 32 | destination.lo >> 32 << 32]
     };
-    sum.write::<UPPER, SUM>(&mut heads.upper, ports, change);
-
-    let first = (&raw const heads).cast::<u8>().wrapping_add(6);
-    if upper == at + ipv4::LEN {
-        return skb::store(ctx, at + 10, first, 10 + UPPER);
+    let tcp = place.subject() == Subject::Tcp;
+    let number = if tcp { protocol::TCP } else { protocol::UDP };
+    let seed = nat::seed(source, destination, end.saturating_sub(upper), number, place.v6());
+    let sum = upper + if tcp { TCP_HEAD - 2 } else { UDP_HEAD - 2 };
+    let head = if tcp { Head::tcp(skb.bytes(upper)?) } else { Head::udp(skb.bytes(upper)?) };
+    let field = head.checksum(!tcp);
+    // Nothing is read from the packet from here on: the helper makes all pointers into it void.
+    let finished = !tcp && field == 0 || is_surely_finished(skb, field, seed) || is_finished(skb, sum, field)?;
+    let unfinished = if finished { None } else { Some(field) };
+    let field = nat::checksum(field, change, Change::ports(head.ports(), ports), !tcp, unfinished);
+    let heads = Heads { ip, upper: head.with(ports, field, !tcp) };
+    match (place.v6(), tcp) {
+        (false, true) => store::<10, TCP_HEAD>(skb, at + 10, upper, &heads),
+        (false, false) => store::<10, UDP_HEAD>(skb, at + 10, upper, &heads),
+        (true, true) => store::<32, TCP_HEAD>(skb, at + 8, upper, &heads),
+        (true, false) => store::<32, UDP_HEAD>(skb, at + 8, upper, &heads),
     }
-    // Options in between.
-    skb::store(ctx, upper, heads.upper.as_ptr(), UPPER)?;
-    skb::store(ctx, at + 10, first, 10)
 }
 
+/// Writes the last `IP` bytes of the IP header, which are at `at`, and the first `UPPER` of the upper one.
 #[inline(always)]
-fn write_v6<const UPPER: usize, const SUM: usize>(
-    ctx: *mut __sk_buff,
-    place: Place,
-    ports: Ports,
-    vip: Address,
-) -> Option<()> {
-    let (at, upper) = (place.at(), place.upper());
-    let sum = Sum::of::<UPPER, SUM>(ctx, upper)?;
-    let skb = Skb::new(ctx);
-    let (source, destination, _) = nat::ends(&skb, at, true)?;
-    let mut heads = Heads6 { source: vip, destination, upper: *skb.bytes(upper)? };
-    sum.write::<UPPER, SUM>(&mut heads.upper, ports, Change::address(source, vip, true));
-
-    let first = (&raw const heads).cast();
-    if upper == at + ipv6::LEN {
-        return skb::store(ctx, at + 8, first, 32 + UPPER);
+fn store<const IP: usize, const UPPER: usize>(skb: &Skb, at: usize, upper: usize, heads: &Heads) -> Option<()> {
+    let first = (&raw const *heads).cast::<u8>().wrapping_add(32 - IP);
+    if at + IP == upper {
+        return skb::store(skb.ctx(), at, first, IP + UPPER);
     }
-    // Extension headers in between.
-    skb::store(ctx, upper, heads.upper.as_ptr(), UPPER)?;
-    skb::store(ctx, at + 8, first, 16)
+    // Options or extension headers in between.
+    skb::store(skb.ctx(), upper, (&raw const heads.upper).cast(), UPPER)?;
+    skb::store(skb.ctx(), at, first, IP)
 }
 
-/// The checksum of a TCP or UDP header before its change.
-struct Sum {
-    field: u16,
-    finished: bool,
-}
-
-impl Sum {
-    #[inline(always)]
-    fn of<const UPPER: usize, const SUM: usize>(ctx: *mut __sk_buff, upper: usize) -> Option<Self> {
-        let field = nat::word(&Skb::new(ctx), upper + SUM)?;
-        let finished = UPPER == UDP_HEAD && field == 0 || is_finished(ctx, upper + SUM, field)?;
-        Some(Self { field, finished })
-    }
-
-    /// Sets ports and checksum.
-    #[inline(always)]
-    fn write<const UPPER: usize, const SUM: usize>(self, header: &mut [u8; UPPER], ports: Ports, addresses: Change) {
-        let ports = nat::set_ports(header, ports);
-        let unfinished = if self.finished { None } else { Some(self.field) };
-        let sum = nat::checksum(self.field, addresses, ports, UPPER == UDP_HEAD, unfinished);
-        header[SUM..SUM + 2].copy_from_slice(&sum.to_le_bytes());
-    }
+/// Whether a checksum cannot be one that hardware is to finish: that one holds the sum of the pseudo-header, whatever was
+/// rewritten on the way. The length in it is the packet's own, but of a packet that is yet to be segmented.
+#[inline(always)]
+fn is_surely_finished(skb: &Skb, field: u16, seed: u16) -> bool {
+    !skb.is_segmented_later() && !nat::is_same_sum(field, seed)
 }
 
 /// Whether the checksum at `at` is finished, or hardware is to finish it. A program cannot ask; but the one helper that
 /// knows goes the one way or the other with a change of the pseudo-header. What it wrote is overwritten.
 #[inline(always)]
-fn is_finished(ctx: *mut __sk_buff, at: usize, before: u16) -> Option<bool> {
+fn is_finished(skb: &Skb, at: usize, before: u16) -> Option<bool> {
     // SAFETY: the helper takes the context and an offset that it checks.
-    if unsafe { bpf_l4_csum_replace(ctx, at as u32, 0, 1, BPF_F_PSEUDO_HDR.into()) } != 0 {
+    if unsafe { bpf_l4_csum_replace(skb.ctx(), at as u32, 0, 1, BPF_F_PSEUDO_HDR.into()) } != 0 {
         return None;
     }
-    Some(nat::was_finished(before, nat::word(&Skb::new(ctx), at)?))
+    Some(nat::was_finished(before, nat::word(&Skb::new(skb.ctx()), at)?))
 }

@@ -46,6 +46,13 @@ impl Skb {
         unsafe { (*self.ctx).len as usize }
     }
 
+    /// Whether it is more than one packet, which hardware or the kernel cuts later.
+    #[inline(always)]
+    pub(super) fn is_segmented_later(&self) -> bool {
+        // SAFETY: as in `new`.
+        unsafe { (*self.ctx).gso_size != 0 }
+    }
+
     /// What the packet is, by the kernel's word: the tag of a VLAN device is beside the packet.
     #[inline(always)]
     pub(super) fn ethertype(&self) -> u16 {
