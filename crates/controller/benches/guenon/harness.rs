@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use aya::maps::{Array, MapData, PerCpuArray, ProgramArray};
-use aya::programs::{Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{Program, ProgramFd, SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, Pod};
 use nix::time::{ClockId, clock_gettime};
 
@@ -118,12 +118,7 @@ impl Harness {
     pub(crate) fn once(&mut self, harness: &str, target: &ProgramFd, template: &Template) -> anyhow::Result<Outcome> {
         self.set_foreign_target(target)?;
         self.set_template(template)?;
-        let input = packet(template);
-        let mut frame = vec![0; input.len() + 256];
-        let options = TestRunOptions { data_in: Some(&input), data_out: Some(&mut frame), ..TestRunOptions::new() };
-        let result = self.program(harness)?.test_run(options)?;
-        frame.truncate(result.data_size_out as usize);
-        Ok(Outcome { verdict: result.return_value, frame })
+        once(self.program(harness)?, template)
     }
 
     /// Thread CPU time of one run in nanoseconds, harness included, averaged over `repeat` runs.
@@ -136,11 +131,7 @@ impl Harness {
     ) -> anyhow::Result<f64> {
         self.set_foreign_target(target)?;
         self.set_template(template)?;
-        let input = packet(template);
-        let program = self.program(harness)?;
-        let start = cpu_time()?;
-        program.test_run(TestRunOptions { data_in: Some(&input), repeat, ..TestRunOptions::new() })?;
-        Ok((cpu_time()? - start).as_secs_f64() * 1e9 / f64::from(repeat))
+        time(self.program(harness)?, template, repeat)
     }
 }
 
@@ -171,12 +162,7 @@ impl Harness {
     ) -> anyhow::Result<Vec<u8>> {
         self.target_out.set(0, target, 0).context("the target is not of the harness's kind")?;
         self.set_template(template)?;
-        let input = packet(template);
-        let mut frame = vec![0; input.len() + 256];
-        let options = TestRunOptions { data_in: Some(&input), data_out: Some(&mut frame), ..TestRunOptions::new() };
-        let result = self.program_out(harness)?.test_run(options)?;
-        frame.truncate(result.data_size_out as usize);
-        Ok(frame)
+        Ok(once(self.program_out(harness)?, template)?.frame)
     }
 
     /// [`Self::time`] for the way out.
@@ -189,12 +175,28 @@ impl Harness {
     ) -> anyhow::Result<f64> {
         self.target_out.set(0, target, 0).context("the target is not of the harness's kind")?;
         self.set_template(template)?;
-        let input = packet(template);
-        let program = self.program_out(harness)?;
-        let start = cpu_time()?;
-        program.test_run(TestRunOptions { data_in: Some(&input), repeat, ..TestRunOptions::new() })?;
-        Ok((cpu_time()? - start).as_secs_f64() * 1e9 / f64::from(repeat))
+        time(self.program_out(harness)?, template, repeat)
     }
+}
+
+/// A program of either kind, as test runs see it.
+trait Runnable: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult> {}
+impl<T: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>> Runnable for T {}
+
+fn once(program: &impl Runnable, template: &Template) -> anyhow::Result<Outcome> {
+    let input = packet(template);
+    let mut frame = vec![0; input.len() + 256];
+    let options = TestRunOptions { data_in: Some(&input), data_out: Some(&mut frame), ..TestRunOptions::new() };
+    let result = program.test_run(options)?;
+    frame.truncate(result.data_size_out as usize);
+    Ok(Outcome { verdict: result.return_value, frame })
+}
+
+fn time(program: &impl Runnable, template: &Template, repeat: u32) -> anyhow::Result<f64> {
+    let input = packet(template);
+    let start = cpu_time()?;
+    program.test_run(TestRunOptions { data_in: Some(&input), repeat, ..TestRunOptions::new() })?;
+    Ok((cpu_time()? - start).as_secs_f64() * 1e9 / f64::from(repeat))
 }
 
 /// A packet of the template's length that begins with its head.

@@ -1,10 +1,8 @@
 //! Replies in parts: all fragments of a datagram leave with the VIP's address, or none.
 
 use aya_ebpf::bindings::__sk_buff;
-use guenon_ebpf::abi::FragmentSet;
 use guenon_ebpf::flow::Frontend;
 use guenon_ebpf::fragment::{self, Datagram};
-use guenon_ebpf::hash;
 use guenon_ebpf::nat::Side;
 use guenon_ebpf::parse::Ip;
 use guenon_ebpf::reason::DropReason;
@@ -12,7 +10,7 @@ use guenon_ebpf::reason::DropReason;
 use super::accounts::End;
 use super::is_endpoint;
 use super::skb::{Skb, set_address};
-use crate::{flows, maps, settings};
+use crate::{flows, fragments, maps};
 
 /// In place of a VIP's id: the datagram leaves as it is.
 const UNTOUCHED: u32 = u32::MAX;
@@ -20,7 +18,7 @@ const UNTOUCHED: u32 = u32::MAX;
 /// Remembers what became of a first fragment.
 #[inline(always)]
 pub(super) fn first(ip: &Ip, end: End) {
-    let key = key(ip);
+    let key = fragments::key(ip);
     match end.frontend() {
         Some(frontend) => guenon_egress_remember(key, frontend.vip(), frontend.generation().into()),
         None if is_endpoint(ip.source) => guenon_egress_remember(key, UNTOUCHED, 0),
@@ -34,8 +32,8 @@ pub(super) fn later(skb: Skb, ip: &Ip) -> End {
     if is_endpoint(ip.destination) {
         return End::refused(DropReason::NoRoute);
     }
-    let word = guenon_egress_recall(key(ip));
-    if word == NOTHING {
+    let word = guenon_egress_recall(fragments::key(ip));
+    if word == fragments::NOTHING {
         return if is_endpoint(ip.source) { End::refused(DropReason::FragReply) } else { End::UNTOUCHED };
     }
     let (vip, generation) = ((word >> 16) as u32, word as u8);
@@ -57,19 +55,10 @@ extern "C" fn guenon_egress_rename(ctx: *mut __sk_buff, at: u32, v6: u32, vip: u
     set_address(ctx, at as usize & 0x1f, v6 != 0, Side::Source, vip.address).is_some().into()
 }
 
-#[inline(always)]
-fn key(ip: &Ip) -> u64 {
-    // In IPv6 only the first fragment says what the datagram holds (RFC 8200 section 4.5).
-    let protocol = if ip.v6 { 0 } else { ip.protocol };
-    hash::datagram(&settings::schedule(), ip.source, ip.destination, ip.id, protocol)
-}
-
-const NOTHING: u64 = u64::MAX;
-
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn guenon_egress_remember(key: u64, vip: u32, generation: u32) -> u64 {
-    if let Some(set) = set(key) {
+    if let Some(set) = fragments::set(&maps::NAT_FRAGMENTS, key) {
         fragment::remember(set, key, Datagram { row: generation as u16, frontend: vip });
     }
     0
@@ -78,13 +67,5 @@ extern "C" fn guenon_egress_remember(key: u64, vip: u32, generation: u32) -> u64
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn guenon_egress_recall(key: u64) -> u64 {
-    let recalled = set(key).and_then(|set| fragment::recall(set, key));
-    recalled.map_or(NOTHING, |Datagram { row, frontend }| u64::from(row) | u64::from(frontend) << 16)
-}
-
-#[inline(always)]
-fn set(key: u64) -> Option<&'static mut FragmentSet> {
-    // SAFETY: an element of the map. Other CPUs may write it too: entries made of two halves are told by
-    // their check bits, and words are only copied.
-    maps::NAT_FRAGMENTS.get_ptr_mut(fragment::set_of(key)).map(|set| unsafe { &mut *set })
+    fragments::word(&maps::NAT_FRAGMENTS, key)
 }
