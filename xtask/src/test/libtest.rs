@@ -9,18 +9,21 @@ pub(super) fn results(said: &str) -> Count {
     let mut ended = 0;
     // The failure that the lines belong to.
     let mut told: Option<usize> = None;
+    // A backtrace is longer than what it is of.
+    let mut in_backtrace = false;
     for line in said.lines() {
+        in_backtrace = line == "stack backtrace:" || in_backtrace && line.starts_with(' ');
         if let Some(name) = block(line) {
             told = (ended..count.failed.len()).find(|&at| is_of(&count.failed[at].test, name));
         } else if line == "failures:" {
             told = None;
         } else if line.starts_with("test result: ") {
             (told, ended) = (None, count.failed.len());
-        } else if let Some(at) = told {
+        } else if let Some(at) = told.filter(|_| !in_backtrace) {
             let why = &mut count.failed[at].why;
             why.push_str(line);
             why.push('\n');
-        } else {
+        } else if told.is_none() {
             count = count + result(line);
         }
     }
@@ -63,13 +66,13 @@ mod tests {
             "test result: FAILED. 1 passed; 2 failed; 0 ignored\n\n",
             // Another binary has a test of the same name.
             "running 2 tests\ntest a::x - should panic ... ok\ntest a::y - should panic ... FAILED\n\nfailures:\n\n",
-            "---- a::y stdout ----\nof another crate\n\nfailures:\n    a::y\n\ntest result: FAILED. 1 passed; 1 failed\n",
+            "---- a::y stdout ----\nof another crate\nstack backtrace:\n   0: a\n      at b\nnote: it is short\n\nfailures:\n    a::y\n\ntest result: FAILED. 1 passed; 1 failed\n",
         ));
         let failure = |test: &str, why: &str| Failure { test: test.to_owned(), why: why.to_owned() };
         let failed = vec![
             failure("a::y", "thread 'a::y' panicked at src/a.rs:1:2:\nleft: 1\ntest b ... FAILED"),
             failure("a::z", "nothing to do"),
-            failure("a::y - should panic", "of another crate"),
+            failure("a::y - should panic", "of another crate\nnote: it is short"),
         ];
         assert_eq!(count, Count { passed: 2, failed });
     }

@@ -13,7 +13,7 @@ use super::node_side::NodeSide;
 use super::node_status::{Facts, NodeReports};
 use super::problem_log::SILENCE;
 use super::reconciler::{NewDestinations, Reconciler};
-use super::report::Reporter;
+use super::report::{Reporter, Told};
 use crate::datapath::{Kernel, TunnelTooBig};
 use crate::model::{NodeView, ProblemReason, Role};
 use crate::netlink::{Link, Monitor, Peer};
@@ -132,7 +132,7 @@ impl Agent {
             }
             waiting_for.extend(attachments.missing().map(|name| format!("the program is not attached to {name}")));
             *was_ready |= waiting_for.is_empty();
-            (problems, waiting_for)
+            Told { problems, waiting_for, deliveries: reconciler.deliveries() }
         });
         self.tell_cluster(reported);
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{Fed, fed, fed_at, t22};
-use crate::fixtures::{ViewBuilder, node, service, service_name, service_with_named_target, slice, virtual_service};
+use crate::fixtures::{
+    ViewBuilder, ip, node, service, service_name, service_with_named_target, slice, virtual_service,
+};
 use crate::model::{DeliveryChoice, LocalDelivery, Object, Path, Policy, Protocol, TargetPorts};
 use crate::resolve::{Delivery, Judgement, Why, judge};
 
@@ -50,6 +52,14 @@ fn auto_is_nat_for_pods_and_local_for_host_network_pods_that_listen_on_the_vips_
     assert_eq!(fed.problems(), "");
     let deliveries = [((Delivery::Local, Why::OfItsNode), 1), ((Delivery::Nat, Why::OwnAddress), 2)];
     assert_eq!(judged(&fed).deliveries, deliveries.into());
+    let here: Vec<_> =
+        fed.resolver.deliveries_here().map(|(name, at, how, why)| (name.clone(), at, how, why)).collect();
+    let name = service_name("shop/web");
+    let told = [
+        (name.clone(), ip("10.244.2.7"), Delivery::Nat, Why::OwnAddress),
+        (name, ip("172.17.2.2"), Delivery::Local, Why::OfItsNode),
+    ];
+    assert_eq!(here, told, "of this node's endpoints alone");
 }
 
 #[test]
