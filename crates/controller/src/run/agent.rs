@@ -88,14 +88,15 @@ impl Agent {
         if self.reconciler.is_complete() {
             let needs = self.reconciler.needs();
             let setup = self.node.prepare(&needs, &view, now);
+            let egress = !needs.pods.is_empty();
             // Before endpoints are put in force whose replies it lets leave.
-            self.tend_egress(needs.egress, now);
+            self.tend_egress(egress, now);
             let applied = self.reconciler.apply(now);
             self.node.settle(setup);
             self.release_far_ends(&needs.far_ends);
             // Some attachments wait for the first revision.
             self.attach(&view, now);
-            self.tend_egress(needs.egress, now);
+            self.tend_egress(egress, now);
             self.reporter.applied(&applied, since);
         } else {
             self.node.wait(now);

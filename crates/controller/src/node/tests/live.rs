@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::model::FarEnd;
+use crate::model::{FarEnd, NextHopView, NodeView, Role};
 use crate::netlink::tests::net::Net;
 use crate::netlink::{Connection, read, read_links};
 use crate::node::record::{FILE, Record};
 use crate::node::{
-    FarEnds, NodeKeeper, NodeSetup, Owned, Permission, Wish, observe_far_ends, offload_problems, tx_checksum,
+    Duties, FarEnds, NodeKeeper, NodeSetup, Owned, Permission, Wish, observe_far_ends, offload_problems, tx_checksum,
 };
 
 fn ip(text: &str) -> IpAddr {
@@ -263,6 +263,58 @@ fn without_permission_it_says_what_to_set_and_sets_nothing() {
         ]
     );
     assert_eq!(picture(&bed.node), before);
+}
+
+#[test]
+fn forwarding_to_pods_is_told_with_its_cure_until_the_kernel_does() {
+    let bed = Bed::new();
+    bed.client.ip("route add 10.0.0.7/32 via 172.17.3.3");
+    bed.client.ip("route add fd00:7::7/128 via 2001:db8:3::3");
+    let view = NodeView {
+        node: "t33".into(),
+        roles: vec![Role::Decap],
+        tunnel: Vec::new(),
+        interfaces: Vec::new(),
+        next_hops: ["10.0.0.7/32", "fd00:7::/64"]
+            .map(|to| NextHopView {
+                to: to.parse().unwrap(),
+                via: None,
+                interface: "veth7".into(),
+                mac: None,
+                mtu: 1500,
+            })
+            .into(),
+        attached: vec!["eth0".into()],
+    };
+    let cases = [
+        ("ipv4/conf/all/forwarding", "net.ipv4.conf.all.forwarding", "10.0.0.7"),
+        ("ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding", "fd00:7::7"),
+    ];
+    for (path, name, pod) in cases {
+        bed.sysctl(path, 0);
+        let receiver = bed.pod.inside(|| UdpSocket::bind((ip(pod), 80)).unwrap());
+        receiver.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let sender =
+            bed.client.inside(|| UdpSocket::bind((ip(if pod.contains(':') { "::" } else { "0.0.0.0" }), 0)).unwrap());
+        let arrives = |attempts: usize| {
+            (0..attempts).any(|_| {
+                let _ = sender.send_to(b"question", (ip(pod), 80));
+                receiver.recv_from(&mut [0; 16]).is_ok()
+            })
+        };
+        let wanted = NodeSetup::new(&Duties { pods: [ip(pod)].into(), ..Duties::default() }, &view);
+        let before = picture(&bed.node);
+        let problems = bed.keeper(|keeper| keeper.apply(&wanted));
+        let [problem] = problems.as_slice() else { panic!("one problem, not {problems:?}") };
+        let text = problem.to_string();
+        assert!(text.starts_with("this node: it does not forward: endpoints of delivery Nat"), "{text}");
+        assert!(text.contains(&format!("`sysctl -w {name}=1`")), "{text}");
+        assert_eq!(picture(&bed.node), before, "the agent makes no router of a node");
+        assert!(!arrives(3), "{pod}");
+        bed.sysctl(path, 1);
+        assert_eq!(bed.keeper(|keeper| keeper.apply(&wanted)), []);
+        assert!(arrives(40), "{pod}");
+    }
 }
 
 #[test]
