@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use guenon_ebpf::abi::{COUNTERS_PER_PAGE, EndpointPage, FrontendPage, Meta, RECEIVED, Row, locate_counter};
+use guenon_ebpf::abi::{
+    COUNTERS_PER_PAGE, EndpointPage, FlowEntry, FlowSet, FrontendPage, Meta, RECEIVED, Row, locate_counter,
+};
+use guenon_ebpf::flow;
 use guenon_ebpf::hash::{DEFAULT_KEY, Schedule};
 
 use super::tables::attachments::Mode;
@@ -282,6 +285,40 @@ fn other_capacities_get_new_maps_with_everything_carried_over() {
     bed.with_options(larger, |kernel| kernel.attach("eth0").unwrap());
     assert_eq!(bed.in_force(), program);
     assert!(received(&mut reader) >= counted);
+}
+
+#[test]
+fn another_number_of_flows_keeps_those_that_are_known() {
+    let bed = Bed::new();
+    // Whoever finds a key in a set finds its flow.
+    let flow = |kernel: &Kernel, key: u64| {
+        let sets = kernel.store().elements(Table::Flows);
+        let set: [u64; 16] = kernel.store().element(Table::Flows, key as u32 & (sets - 1));
+        set.chunks_exact(4).find(|entry| entry[0] == key).map(<[u64]>::to_vec)
+    };
+    let keys = [0x15, 0x3a, 0xfff3];
+    let before = bed.with(|kernel| {
+        kernel.attach("eth0").unwrap();
+        kernel.commit();
+        let sets = kernel.store().elements(Table::Flows);
+        for key in keys {
+            let mut set = FlowSet::default();
+            flow::insert(&mut set, key, flow::Frontend::new(1, 1, 80), flow::Fresh::Datagrams, 0, 0, |_| true);
+            let FlowEntry { key, current, pending, syn } = set.0[0];
+            for (word, value) in [key, current, pending, syn].into_iter().enumerate() {
+                kernel.store().publish(Table::Flows, (key as u32 & (sets - 1)) as usize * 16 + word, value);
+            }
+        }
+        keys.map(|key| flow(kernel, key).expect("it is there"))
+    });
+    for flows in [1024, 16] {
+        let capacities = Capacities { flows, ..SMALL };
+        let after = bed.with_options(Options { capacities, ..bed.options() }, |kernel| {
+            assert_eq!(kernel.store().elements(Table::Flows), flows / 4);
+            keys.map(|key| flow(kernel, key).expect("it was carried over"))
+        });
+        assert_eq!(after, before, "{flows}");
+    }
 }
 
 #[test]
