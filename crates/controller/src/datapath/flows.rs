@@ -30,30 +30,27 @@ pub(super) fn carry(from: &impl Store, to: &impl Store, now: u16) {
 
 /// Puts an entry into its set, unless all that is there is worth more.
 fn put(set: &[AtomicU64], entry: FlowEntry, flow: &Entry, now: u16) {
-    // Confirmed flows before others, then by age.
-    let uselessness = |flow: &Entry| (flow.current().is_none(), flow.age(now));
-    // The way to give up, and how useless what is there is; `None`: it is free.
-    let mut least: Option<(&[AtomicU64], Option<(bool, u16)>)> = None;
-    for way in set.chunks_exact(ENTRY_WORDS) {
-        let found = read(way);
-        let there = Entry::of(&found);
-        if let Some(known) = there.filter(|_| found.key == entry.key) {
-            // It is the younger of the two, unless its programs saw no more than the SYN.
-            if known.current().is_none() && !flow.current().is_none() {
-                write(way, entry);
-            }
-            return;
+    let ways = || set.chunks_exact(ENTRY_WORDS).map(|way| (way, read(way)));
+    let known = ways().find(|(_, found)| found.key == entry.key);
+    if let Some((way, known)) = known.and_then(|(way, found)| Some((way, Entry::of(&found)?))) {
+        // It is the younger of the two, unless its programs saw no more than the SYN.
+        if known.current().is_none() && !flow.current().is_none() {
+            write(way, entry);
         }
-        let worth = there.map(|other| uselessness(&other));
-        if least.is_none_or(|(_, least)| least.is_some() && (worth.is_none() || worth > least)) {
-            least = Some((way, worth));
-        }
+        return;
     }
-    if let Some((way, worth)) = least
-        && worth.is_none_or(|worth| worth > uselessness(flow))
+    let least =
+        ways().map(|(way, found)| (uselessness(Entry::of(&found).as_ref(), now), way)).max_by_key(|least| least.0);
+    if let Some((least, way)) = least
+        && least > uselessness(Some(flow), now)
     {
         write(way, entry);
     }
+}
+
+/// Confirmed flows before others, then by age; `None`: the way is free.
+fn uselessness(flow: Option<&Entry>, now: u16) -> (u8, u16) {
+    flow.map_or((2, 0), |flow| (u8::from(flow.current().is_none()), flow.age(now)))
 }
 
 fn read(words: &[AtomicU64]) -> FlowEntry {

@@ -280,10 +280,7 @@ fn duties_follow_from_the_state() {
 
 /// What [`steps`] asks for: `path=value`.
 fn asked(setup: &NodeSetup, observed: &Observed) -> Vec<String> {
-    let asked = |step| match step {
-        Step::Ask(key, value) => Some(format!("{}={value}", key.path())),
-        _ => None,
-    };
+    let asked = |step| if let Step::Ask(key, value) = step { Some(format!("{}={value}", key.path())) } else { None };
     steps(setup, observed, &Record::default()).into_iter().filter_map(asked).collect()
 }
 
