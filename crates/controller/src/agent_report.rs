@@ -1,5 +1,7 @@
 //! What the agent says of itself in a small file, for `guenon status`: what maps cannot tell.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -32,6 +34,21 @@ pub struct AgentReport {
     pub source_heard_at: u64,
     /// What keeps part of the configuration out of force.
     pub problems: Vec<Problem>,
+    /// How endpoints of this node get their packets, by `namespace/name` of the service of the data path and by address.
+    #[serde(default)]
+    pub deliveries: Deliveries,
+}
+
+/// By service of the data path (`namespace/name`) and address of an endpoint.
+pub type Deliveries = BTreeMap<String, BTreeMap<IpAddr, Delivered>>;
+
+/// How an endpoint gets its packets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// `Local`, `Veth` or `Nat`.
+    pub delivery: String,
+    /// Why this one: half a sentence.
+    pub why: String,
 }
 
 impl AgentReport {
@@ -87,7 +104,11 @@ mod tests {
         assert_eq!(AgentReport::read(directory.path()), None);
         let place = Place { file: "web.yaml".into(), line: 3, ..Place::default() };
         let problem = Problem { reason: ProblemReason::Invalid, place, message: "port 0".into() };
-        let report = AgentReport { written_at: 100, pid: 7, problems: vec![problem], ..AgentReport::default() };
+        let delivered = Delivered { delivery: "Nat".into(), why: "as asked for".into() };
+        let address = IpAddr::from([10, 244, 2, 7]);
+        let deliveries = [("shop/web".to_owned(), [(address, delivered)].into())].into();
+        let report =
+            AgentReport { written_at: 100, pid: 7, problems: vec![problem], deliveries, ..AgentReport::default() };
         report.write(directory.path()).expect("the report is written");
         assert_eq!(AgentReport::read(directory.path()), Some(report.clone()));
         assert!(report.is_fresh(100 + HEARTBEAT) && !report.is_fresh(100 + 3 * HEARTBEAT));

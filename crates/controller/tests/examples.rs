@@ -128,7 +128,7 @@ fn the_demos_pods_are_translated_on_their_own_nodes() {
             }
         }
         assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), translated);
-        assert!(resolver.needs().egress);
+        assert!(!resolver.needs().pods.is_empty());
     }
 }
 

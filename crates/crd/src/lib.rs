@@ -18,8 +18,8 @@ mod definition;
 pub use definition::definitions;
 
 pub use node::{
-    GuenonNode, GuenonNodeSpec, GuenonNodeStatus, NodeCounts, NodeException, NodeInterface, NodeRole, NodeState,
-    NodeSummary, XdpMode,
+    EgressHook, GuenonNode, GuenonNodeSpec, GuenonNodeStatus, NodeCounts, NodeException, NodeInterface, NodeRole,
+    NodeState, NodeSummary, XdpMode,
 };
 pub use spec::VirtualService;
 pub use spec::{BackendKind, BackendRef, Delivery, Endpoint, Port, Protocol, SessionAffinity, VirtualServiceSpec};

@@ -139,6 +139,10 @@ pub struct NodeInterface {
     /// Native (in the driver), Generic (slow: the driver cannot) or Detached.
     #[serde(default)]
     pub mode: XdpMode,
+    /// How the program that translates replies is attached to what leaves: Tcx, Clsact (kernels before 6.6), or None (no
+    /// endpoint of the node has wanted it yet).
+    #[serde(default)]
+    pub egress: EgressHook,
     /// MTU, bytes of IP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
@@ -156,6 +160,19 @@ pub enum XdpMode {
     /// Not now.
     #[default]
     Detached,
+}
+
+/// How the program on the way out is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum EgressHook {
+    /// By a tcx link.
+    Tcx,
+    /// As a filter of the clsact qdisc.
+    Clsact,
+    /// Not.
+    #[default]
+    None,
 }
 
 /// What is in force on a node, in numbers.

@@ -19,6 +19,17 @@ use crate::shell::cmd;
 use crate::topology::layout::{HTTP, Host, VIP4, VIP6};
 use crate::topology::{Topology, client};
 
+/// How often kube reads the files of credentials again.
+const FILES_READ: Duration = Duration::from_secs(60);
+/// The longest pause of an agent before it asks again: kube's 30 s, which its jitter doubles at most.
+const PAUSE: Duration = Duration::from_secs(2 * 30);
+/// For the rest, on a busy machine.
+const MARGIN: Duration = Duration::from_secs(60);
+/// How long an agent may take to see that the API server answers otherwise than before.
+const ASKED_AGAIN: Duration = PAUSE.saturating_add(MARGIN);
+/// The same where its credentials changed.
+const CREDENTIALS_READ: Duration = FILES_READ.saturating_add(ASKED_AGAIN);
+
 /// An API server that holds the nodes and the demo's VirtualServices, agents that follow it, and a controller.
 pub(super) fn up(topology: &mut Topology) -> Result<ApiServer> {
     let server = ApiServer::start(topology)?;
@@ -205,16 +216,9 @@ pub(super) fn server_away(topology: &mut Topology) -> Result<()> {
     answers(topology, VIP6, &[Host::T22])
 }
 
-/// Agents wait longer and longer before they ask again: half a minute at most.
+/// Agents wait longer and longer before they ask again: a minute at most.
 pub(super) fn no_problem_is_left_for_long(topology: &Topology) -> Result<()> {
-    let mut last = Ok(());
-    for _ in 0..6 {
-        last = no_problem_is_left(topology);
-        if last.is_ok() {
-            break;
-        }
-    }
-    last
+    within(ASKED_AGAIN, || no_problem_is_left(topology))
 }
 
 pub(super) fn rights_taken_away(topology: &mut Topology) -> Result<()> {
@@ -223,28 +227,16 @@ pub(super) fn rights_taken_away(topology: &mut Topology) -> Result<()> {
     // A watch that is open stays open; the next one is refused.
     server.stop()?;
     server.restart(topology)?;
-    for host in Host::NODES {
-        let mut last = Ok(());
-        for _ in 0..6 {
-            last = eventually(|| {
-                let said = status(topology, host)?;
-                ensure(said.contains("allow the verbs list and watch of nodes"), || format!("status says:\n{said}"))
-            });
-            if last.is_ok() {
-                break;
-            }
-        }
-        last?;
-    }
+    status_says(topology, "allow the verbs list and watch of nodes", ASKED_AGAIN)?;
     traffic::everybody_answers(topology)?;
     server.allow()?;
     no_problem_is_left_for_long(topology)
 }
 
-/// Waits for this sentence in `guenon status` of every node; agents wait longer and longer before they ask again.
-fn status_says(topology: &Topology, sentence: &str) -> Result<()> {
+/// Waits for this sentence in `guenon status` of every node.
+fn status_says(topology: &Topology, sentence: &str, limit: Duration) -> Result<()> {
     for host in Host::NODES {
-        within(Duration::from_secs(300), || {
+        within(limit, || {
             let said = status(topology, host)?;
             ensure(said.contains(sentence), || format!("status of {} does not say {sentence:?}:\n{said}", host.name()))
         })?;
@@ -256,10 +248,11 @@ pub(super) fn definition_deleted(topology: &mut Topology) -> Result<()> {
     let server = up(topology)?;
     let load = Load::start(topology);
     server.kubectl(&["delete", "crd", "virtualservices.guenon.dev", "--timeout=60s"]).run()?;
-    status_says(topology, "kubectl apply -f deploy/crds")?;
+    status_says(topology, "kubectl apply -f deploy/crds", ASKED_AGAIN)?;
     traffic::everybody_answers(topology)?;
     server.define()?;
-    status_says(topology, "2 VirtualServices (VirtualService demo/web, VirtualService demo/web-v6) are gone since")?;
+    let gone = "2 VirtualServices (VirtualService demo/web, VirtualService demo/web-v6) are gone since";
+    status_says(topology, gone, ASKED_AGAIN)?;
     let manifests = std::fs::read_to_string(topology.manifests().join("web.yaml")).context("the manifests")?;
     server.apply(&manifests)?;
     no_problem_is_left_for_long(topology)?;
@@ -286,12 +279,11 @@ pub(super) fn credentials_change(topology: &mut Topology) -> Result<()> {
         server.write_token(User::Agent(host), "expired")?;
     }
     server.restart(topology)?;
-    status_says(topology, "the token is not accepted")?;
+    status_says(topology, "the token is not accepted", CREDENTIALS_READ)?;
     for (&host, token) in Host::NODES.iter().zip(&tokens) {
         server.write_token(User::Agent(host), token)?;
     }
-    // Files are read once a minute, and agents wait half a minute.
-    within(Duration::from_secs(300), || no_problem_is_left(topology))?;
+    within(CREDENTIALS_READ, || no_problem_is_left(topology))?;
     load.finish().context("while credentials changed")?;
     let fewer = "{\"spec\":{\"endpoints\":[{\"address\":\"172.17.2.2\"}]}}";
     server.kubectl(&["-n", "demo", "patch", "gvs", "web", "--type=merge", "-p", fewer]).run()?;

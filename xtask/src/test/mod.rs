@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every test there is, and a table of how each step went.
 
 mod documents;
+mod libtest;
 mod licences;
 mod purity;
 mod steps;
@@ -52,7 +53,7 @@ pub(crate) fn told(name: &str, test: impl FnOnce() -> Result<String>) -> Count {
         Err(error) => {
             let why = format!("{error:#}");
             println!("test {name} ... FAILED ({took:.0} s)\n{why}\n");
-            return Count::failed(name, why);
+            return Count::failure(name, why);
         }
     }
     Count::PASSED
@@ -70,7 +71,7 @@ fn conclude(results: Vec<(&Step, Duration, Result<Count>)>) -> Result<()> {
     let mut rows = Vec::new();
     for (step, time, result) in results {
         // With an error it ended before it could count.
-        let count = result.unwrap_or_else(|error| Count::failed(step.name, format!("{error:#}")));
+        let count = result.unwrap_or_else(|error| Count::failure(step.name, format!("{error:#}")));
         let remark = if count.failed.is_empty() { "" } else { "FAILED" };
         let seconds = format!("{:.0} s", time.as_secs_f64());
         let (passed, failed) = (count.passed.to_string(), count.failed.len().to_string());

@@ -4,7 +4,7 @@ use std::ops::Add;
 
 use anyhow::{Result, bail};
 
-use super::{documents, licences, purity};
+use super::{documents, libtest, licences, purity};
 use crate::setup::{self, packages};
 use crate::{alerts, build, chart, cluster, crdgen, dashboards, demo, generated, kernels, live};
 
@@ -19,7 +19,7 @@ pub(crate) struct Count {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) test: String,
-    /// What it said; empty where that is in the output alone.
+    /// What it said; empty where it said nothing.
     pub(crate) why: String,
 }
 
@@ -28,7 +28,7 @@ impl Count {
     pub(crate) const PASSED: Self = Self { passed: 1, failed: Vec::new() };
 
     /// One test, which failed.
-    pub(crate) fn failed(test: &str, why: String) -> Self {
+    pub(crate) fn failure(test: &str, why: String) -> Self {
         Self { passed: 0, failed: vec![Failure { test: test.to_owned(), why }] }
     }
 }
@@ -129,7 +129,7 @@ fn loom() -> Result<Count> {
 /// Runs `cargo test ...` and adds up what its binaries say.
 fn counted(command: crate::shell::Cmd) -> Result<Count> {
     let said = command.tee()?;
-    let count = said.stdout.lines().map(count_of).fold(Count::default(), Add::add);
+    let count = libtest::results(&said.stdout);
     if !said.status.success() && count.failed.is_empty() {
         bail!("cargo failed before, or beside, the tests ({})", said.status);
     }
@@ -139,25 +139,9 @@ fn counted(command: crate::shell::Cmd) -> Result<Count> {
     Ok(count)
 }
 
-/// `test model::ports ... FAILED`
-fn count_of(line: &str) -> Count {
-    match line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) {
-        Some((_, "ok")) => Count::PASSED,
-        Some((name, "FAILED")) => Count::failed(name, String::new()),
-        _ => Count::default(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn results_are_read() {
-        assert_eq!(count_of("test shell::tests::x ... ok"), Count::PASSED);
-        assert_eq!(count_of("test shell::tests::x ... FAILED"), Count::failed("shell::tests::x", String::new()));
-        assert_eq!(count_of("test result: ok. 5 passed; 0 failed"), Count::default());
-    }
 
     #[test]
     fn no_two_steps_have_one_name() {

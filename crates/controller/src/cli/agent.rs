@@ -131,8 +131,7 @@ pub(super) struct Args {
           value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
     max_locals: u32,
 
-    /// Flows of ordinary pods (delivery Nat) of this node that are remembered, 32 bytes each; another number than before
-    /// ends those that are open
+    /// Flows of ordinary pods (delivery Nat) of this node that are remembered, 32 bytes each
     #[arg(long, env = "GUENON_MAX_FLOWS", value_name = "N", default_value_t = 262_144,
           value_parser = clap::value_parser!(u32).range(1..=1 << 26))]
     max_flows: u32,

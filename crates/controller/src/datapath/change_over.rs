@@ -9,6 +9,7 @@ use super::bases::Bases;
 use super::counters;
 use super::egress::Place;
 use super::error::DataPathError;
+use super::flows;
 use super::grace_period::wait_once;
 use super::kernel::Kernel;
 use super::maps::{Mapped, shapes};
@@ -54,7 +55,7 @@ impl Kernel {
         pins::remove_dir(&self.pins.old_maps())
     }
 
-    /// Counters go on from what the old maps show.
+    /// Counters go on from what the old maps show, and flows that were confirmed there until now are known.
     fn carry_over(&mut self, previous: &Previous) -> Result<(), DataPathError> {
         let old = Bases::read(&self.options.state_dir, previous.maps.id());
         if previous.counters {
@@ -64,6 +65,7 @@ impl Kernel {
             }
         }
         if previous.tables {
+            flows::carry(&previous.maps, self.tables.store(), read_meta(self.tables.store()).clock as u16);
             let counted = counters::frontends(&previous.maps)?;
             let before = frontend_slots(&previous.maps);
             for (frontend, (_, slot)) in frontend_slots(self.tables.store()) {
@@ -145,6 +147,7 @@ pub(super) fn replay(tables: &mut Tables<Mapped>, from: &Mapped) {
     // The age of flows goes by it.
     let clock = std::mem::offset_of!(Meta, clock) / 8;
     tables.store().publish(Table::Meta, clock, read_meta(from).clock);
+    flows::carry(from, tables.store(), read_meta(from).clock as u16);
     let revision = read_meta(from).revision;
     while read_meta(tables.store()).revision < revision {
         let meta = tables.store();

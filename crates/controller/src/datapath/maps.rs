@@ -14,7 +14,7 @@ use super::tables::{Capacities, Store, Table};
 
 /// Maps that programs of the old and of the new set share while one set follows the other: programs write them, and at no
 /// moment may a flow be known to one of two programs alone. Their entries name VIPs by ids, which are kept
-/// ([`super::tables::Tables::keep_ids`]).
+/// ([`super::tables::Tables::keep_ids`]). Flows of a table of another size are copied ([`super::flows`]).
 const SHARED: [&str; 3] = [map::FLOWS, map::NAT_FRAGMENTS, map::HAIRPINS];
 
 /// Bytes of the ring buffer `EVENTS`.

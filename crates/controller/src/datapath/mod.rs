@@ -20,6 +20,7 @@ mod egress;
 mod egress_tests;
 mod error;
 mod events;
+mod flows;
 mod grace_period;
 mod hairpins;
 mod interfaces;

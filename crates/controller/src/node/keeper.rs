@@ -109,6 +109,10 @@ impl NodeKeeper {
 
     fn take(&mut self, step: Step, setup: &NodeSetup) -> Option<Problem> {
         let by_hand = by_hand(&step);
+        if let Step::Ask(..) = step {
+            let why = purpose(&step, setup);
+            return Some(problem(device(&step), format!("it does not forward{why}; {by_hand}, and in /etc/sysctl.d")));
+        }
         let adds = matches!(step, Step::Set(..) | Step::SetAgain(..) | Step::AddAddress(_));
         if adds && self.permission == Permission::Tell {
             let message = format!("node setup is off (--no-node-setup){}; {by_hand}", purpose(&step, setup));
@@ -160,6 +164,7 @@ impl NodeKeeper {
                 self.record.sysctls.remove(key);
                 self.save()?;
             }
+            Step::Ask(..) => {}
             Step::Forget(key) => {
                 self.record.sysctls.remove(key);
                 self.save()?;
@@ -191,7 +196,7 @@ fn by_hand(step: &Step) -> String {
         format!("by hand: `ip address {verb} {address}/{length}`")
     };
     match step {
-        Step::Set(key, Owned { set, .. }) | Step::SetAgain(key, set) => {
+        Step::Set(key, Owned { set, .. }) | Step::SetAgain(key, set) | Step::Ask(key, set) => {
             format!("set it by hand: `sysctl -w {key}={set}`")
         }
         Step::Restore(key, Owned { previous, .. }) => format!("restore it by hand: `sysctl -w {key}={previous}`"),
@@ -203,9 +208,13 @@ fn by_hand(step: &Step) -> String {
 
 /// `: why`, where a wish stands behind the step.
 fn purpose(step: &Step, setup: &NodeSetup) -> String {
-    let of = |key: &Sysctl| setup.wishes.iter().find(|wish| wish.reads().contains(key)).map(Wish::purpose);
+    let asks = matches!(step, Step::Ask(..));
+    let of = |key: &Sysctl| {
+        let mut wishes = setup.wishes.iter().filter(|wish| wish.is_yours() == asks);
+        wishes.find(|wish| wish.reads().contains(key)).map(Wish::purpose)
+    };
     let why = match step {
-        Step::Set(key, _) | Step::SetAgain(key, _) => of(key),
+        Step::Set(key, _) | Step::SetAgain(key, _) | Step::Ask(key, _) => of(key),
         Step::AddAddress(_) => Some("endpoints of this node take packets for the VIP only if it is theirs"),
         Step::RemoveAddress(_) | Step::Restore(..) | Step::Forget(_) | Step::ForgetAddress(_) => None,
     };
@@ -215,7 +224,7 @@ fn purpose(step: &Step, setup: &NodeSetup) -> String {
 /// The device that a step is about.
 fn device(step: &Step) -> &str {
     match step {
-        Step::Set(key, _) | Step::SetAgain(key, _) | Step::Restore(key, _) | Step::Forget(key) => {
+        Step::Set(key, _) | Step::SetAgain(key, _) | Step::Ask(key, _) | Step::Restore(key, _) | Step::Forget(key) => {
             key.device().unwrap_or_default()
         }
         Step::AddAddress(_) | Step::RemoveAddress(_) | Step::ForgetAddress(_) => "lo",

@@ -26,6 +26,8 @@ pub enum Step {
     Set(Sysctl, Owned),
     /// Set a sysctl that is recorded already: somebody else has changed it.
     SetAgain(Sysctl, i64),
+    /// Ask for a sysctl that the agent leaves to others.
+    Ask(Sysctl, i64),
     /// Put an address on the loopback, recorded first.
     AddAddress(IpAddr),
     /// Take an address of ours off the loopback.
@@ -55,7 +57,8 @@ pub fn steps(setup: &NodeSetup, observed: &Observed, record: &Record) -> Vec<Ste
     let without_us = without(&ours, observed);
     // In the order of wishes.
     let mut targets: Vec<(Sysctl, i64)> = Vec::new();
-    for (key, value) in wishes.iter().filter_map(|wish| wish.change(&without_us)) {
+    let (left, done): (Vec<_>, Vec<_>) = wishes.iter().partition(|wish| wish.is_yours());
+    for (key, value) in done.iter().filter_map(|wish| wish.change(&without_us)) {
         if targets.iter().all(|(other, _)| *other != key) {
             targets.push((key, value));
         }
@@ -73,6 +76,11 @@ pub fn steps(setup: &NodeSetup, observed: &Observed, record: &Record) -> Vec<Ste
             }
         }
     }
+
+    let mut then = without_us;
+    then.extend(targets.iter().cloned());
+    let asked: BTreeMap<Sysctl, i64> = left.iter().filter_map(|wish| wish.change(&then)).collect();
+    steps.extend(asked.into_iter().map(|(key, value)| Step::Ask(key, value)));
 
     let there = |address: &IpAddr| observed.loopback.contains(address) || observed.elsewhere.contains(address);
     steps.extend(addresses.iter().filter(|address| !there(address)).map(|address| Step::AddAddress(*address)));

@@ -16,6 +16,8 @@ pub struct Duties {
     /// Host-side devices of `Veth` endpoints on this node, whether or not they can be delivered to yet, with the
     /// VIPs that those reply from.
     pub veths: BTreeSet<(String, IpAddr)>,
+    /// `Nat` endpoints on this node: its stack routes packets to them.
+    pub pods: BTreeSet<IpAddr>,
 }
 
 impl Duties {
@@ -34,7 +36,10 @@ impl Duties {
                         let Some(device) = way.map(|hop| &hop.interface) else { continue };
                         duties.veths.extend(service.frontends.iter().map(|frontend| (device.clone(), frontend.vip)));
                     }
-                    Path::Local(LocalDelivery::Nat { .. }) | Path::Tunnel { .. } | Path::Unreachable { .. } => {}
+                    Path::Local(LocalDelivery::Nat { .. }) => {
+                        duties.pods.insert(endpoint.address);
+                    }
+                    Path::Tunnel { .. } | Path::Unreachable { .. } => {}
                 }
             }
         }
@@ -69,6 +74,10 @@ pub enum Wish {
     ArpIgnore(String),
     /// ARP requests name an address of this device, never the VIP (lesson 10).
     ArpAnnounce(String),
+    /// What comes in on this device is routed to pods, or back from them, IPv4.
+    RouteIpv4(String),
+    /// The same, IPv6.
+    RouteIpv6(String),
 }
 
 impl Wish {
@@ -82,7 +91,17 @@ impl Wish {
             Self::AcceptLocal(_) => "packets from an address of this node are dropped as martian otherwise",
             Self::ArpIgnore(_) => "the VIP on the loopback must not answer ARP on the LAN",
             Self::ArpAnnounce(_) => "ARP requests must not carry the VIP",
+            Self::RouteIpv4(_) | Self::RouteIpv6(_) => {
+                "endpoints of delivery Nat get no packet, or answer none, while the kernel does not forward; the agent makes \
+                 no router of a machine by itself"
+            }
         }
+    }
+
+    /// Whether it is left to whoever runs the node: it lets through more than Guenon's packets.
+    #[must_use]
+    pub const fn is_yours(&self) -> bool {
+        matches!(self, Self::RouteIpv4(_) | Self::RouteIpv6(_))
     }
 }
 
@@ -90,7 +109,7 @@ impl NodeSetup {
     /// What these duties want of the node.
     #[must_use]
     pub fn new(duties: &Duties, view: &NodeView) -> Self {
-        let Duties { loopback, veths } = duties;
+        let Duties { loopback, veths, pods } = duties;
         let mut wishes = BTreeSet::new();
         let uplinks: BTreeSet<&String> = view.attached.iter().collect();
         let local_v4 = loopback.iter().any(IpAddr::is_ipv4);
@@ -121,6 +140,12 @@ impl NodeSetup {
                     wishes.extend(by_advertisement(view).map(Wish::KeepRouterAdvertisements));
                 }
             }
+        }
+        let own = |pod: &&IpAddr| view.interfaces.iter().flat_map(|own| &own.addresses).any(|net| net.addr() == **pod);
+        for pod in pods.iter().filter(|pod| !own(pod)) {
+            let way = view.next_hops.iter().find(|hop| hop.to.contains(pod)).map(|hop| &hop.interface);
+            let devices = view.attached.iter().chain(way).cloned();
+            wishes.extend(devices.map(if pod.is_ipv4() { Wish::RouteIpv4 } else { Wish::RouteIpv6 }));
         }
         Self { addresses: loopback.clone(), wishes }
     }
@@ -195,7 +220,7 @@ impl Wish {
                 Sysctl::of_device(Family::V6, device, "forwarding"),
                 Sysctl::of_device(Family::V6, device, "force_forwarding"),
             ],
-            Self::ForwardIpv6(device) => vec![
+            Self::ForwardIpv6(device) | Self::RouteIpv6(device) => vec![
                 Sysctl::of_device(Family::V6, "all", "forwarding"),
                 Sysctl::of_device(Family::V6, device, "force_forwarding"),
             ],
@@ -204,6 +229,7 @@ impl Wish {
             Self::AcceptLocal(device) => with_all(Family::V4, device, "accept_local"),
             Self::ArpIgnore(device) => with_all(Family::V4, device, "arp_ignore"),
             Self::ArpAnnounce(device) => with_all(Family::V4, device, "arp_announce"),
+            Self::RouteIpv4(device) => with_all(Family::V4, device, "forwarding"),
         }
     }
 
@@ -248,6 +274,18 @@ impl Wish {
             Self::AcceptLocal(device) => at_least(device, "accept_local", 1),
             Self::ArpIgnore(device) => at_least(device, "arp_ignore", 1),
             Self::ArpAnnounce(device) => at_least(device, "arp_announce", 2),
+            // Of IPv4 the device decides; writing `all` (which is ip_forward) writes every device.
+            Self::RouteIpv4(device) => {
+                let forwards = of(Family::V4, device, "forwarding")? != 0;
+                let all_do = of(Family::V4, "all", "forwarding") != Some(0);
+                let key = Sysctl::of_device(Family::V4, if all_do { device } else { "all" }, "forwarding");
+                (!forwards).then_some((key, 1))
+            }
+            Self::RouteIpv6(device) => {
+                let forwards = of(Family::V6, "all", "forwarding")? != 0
+                    || of(Family::V6, device, "force_forwarding").is_some_and(|forced| forced != 0);
+                (!forwards).then(|| (Sysctl::of_device(Family::V6, "all", "forwarding"), 1))
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Why};
 use super::issue::{Issue, Issues};
 use super::routes::Routes;
 use super::select::{Part, Ports, Target};
@@ -17,6 +17,8 @@ pub(super) struct Located {
     pub(super) state: Arc<ServiceState>,
     pub(super) issues: Vec<Issue>,
     pub(super) uses: Uses,
+    /// Endpoints of this node: how each gets its packets, and why.
+    pub(super) delivered: Vec<(IpAddr, Delivery, Why)>,
 }
 
 /// Where this node stands.
@@ -42,8 +44,10 @@ pub(super) fn locate(part: &Part, field: &'static str, here: &Here) -> Located {
     let mut uses = Uses { vips, ..Uses::default() };
     let mut endpoints = Vec::with_capacity(part.targets.len());
     let mut listening = Listening { frontends: &frontends, ports: &part.ports, last: TargetPorts::default() };
+    let mut delivered = Vec::new();
     for target in &part.targets {
         let path = if target.node.as_deref() == Some(here.node.as_str()) || here.routes.is_own(target.tunnel) {
+            delivered.push((target.address, target.delivery, target.why));
             Path::Local(deliver(target, &mut listening, field, here, &mut uses, &mut issues))
         } else {
             tunnel(target, field, here, &mut uses, &mut issues)
@@ -53,7 +57,7 @@ pub(super) fn locate(part: &Part, field: &'static str, here: &Here) -> Located {
     let devices = uses.veths.iter().map(|(device, _)| device);
     uses.replies = devices.flat_map(|device| uses.vips.iter().map(|vip| (device.clone(), *vip))).collect();
     let state = ServiceState { frontends, client_ip: part.client_ip, endpoints, rows: Arc::clone(&part.rows) };
-    Located { state: Arc::new(state), issues: issues.end(), uses }
+    Located { state: Arc::new(state), issues: issues.end(), uses, delivered }
 }
 
 fn tunnel(target: &Target, field: &'static str, here: &Here, uses: &mut Uses, issues: &mut Issues) -> Path {

@@ -167,6 +167,12 @@ impl Resolver {
         })
     }
 
+    /// Endpoints of this node by service of the data path, with how each gets its packets and why.
+    pub fn deliveries_here(&self) -> impl Iterator<Item = (&ServiceName, IpAddr, Delivery, Why)> {
+        let located = self.services.values().flat_map(|resolved| &resolved.located);
+        located.flat_map(|(name, located)| located.delivered.iter().map(move |(at, how, why)| (name, *at, *how, *why)))
+    }
+
     /// Selects frontends and endpoints of these VirtualServices anew, which may be all there are.
     fn select(&mut self, index: &Index, names: BTreeSet<Arc<ServiceName>>, changed: &mut Changed) {
         let mut work = Vec::with_capacity(names.len());

@@ -16,9 +16,9 @@ pub struct Needs {
     /// Those interfaces, with the VIPs that the endpoints behind them reply from: such replies must be let in and
     /// forwarded. A VIP need not be of the endpoint's family.
     pub replies: BTreeSet<(String, IpAddr)>,
-    /// Some endpoint of this node gets its packets by `Nat`, so the program on the way out is needed: it gives replies their
-    /// VIP back.
-    pub egress: bool,
+    /// Endpoints of this node that get their packets by `Nat`: its stack routes them there, and the program on the way out
+    /// gives replies their VIP back.
+    pub pods: BTreeSet<IpAddr>,
 }
 
 /// A neighbour that packets are sent to.
@@ -51,7 +51,7 @@ impl Resolver {
             loopback: self.uses.loopback.keys().copied().collect(),
             far_ends: self.uses.veths.keys().map(|(interface, _)| interface.clone()).collect(),
             replies: self.uses.replies.keys().cloned().collect(),
-            egress: !self.uses.nat.is_empty(),
+            pods: self.uses.nat.keys().copied().collect(),
         }
     }
 }

@@ -74,10 +74,6 @@ impl<T: Ord + Clone> Counted<T> {
         self.0.keys()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn contains(&self, key: &T) -> bool {
         self.0.contains_key(key)
     }

@@ -13,7 +13,7 @@ use super::node_side::NodeSide;
 use super::node_status::{Facts, NodeReports};
 use super::problem_log::SILENCE;
 use super::reconciler::{NewDestinations, Reconciler};
-use super::report::Reporter;
+use super::report::{Reporter, Told};
 use crate::datapath::{Kernel, TunnelTooBig};
 use crate::model::{NodeView, ProblemReason, Role};
 use crate::netlink::{Link, Monitor, Peer};
@@ -88,14 +88,15 @@ impl Agent {
         if self.reconciler.is_complete() {
             let needs = self.reconciler.needs();
             let setup = self.node.prepare(&needs, &view, now);
+            let egress = !needs.pods.is_empty();
             // Before endpoints are put in force whose replies it lets leave.
-            self.tend_egress(needs.egress, now);
+            self.tend_egress(egress, now);
             let applied = self.reconciler.apply(now);
             self.node.settle(setup);
             self.release_far_ends(&needs.far_ends);
             // Some attachments wait for the first revision.
             self.attach(&view, now);
-            self.tend_egress(needs.egress, now);
+            self.tend_egress(egress, now);
             self.reporter.applied(&applied, since);
         } else {
             self.node.wait(now);
@@ -132,7 +133,7 @@ impl Agent {
             }
             waiting_for.extend(attachments.missing().map(|name| format!("the program is not attached to {name}")));
             *was_ready |= waiting_for.is_empty();
-            (problems, waiting_for)
+            Told { problems, waiting_for, deliveries: reconciler.deliveries() }
         });
         self.tell_cluster(reported);
     }

@@ -125,6 +125,6 @@ impl NodeSide {
 
 /// What the services' needs mean for the node.
 fn duties(needs: &Needs) -> Duties {
-    let Needs { neighbours: _, loopback, far_ends: _, replies, egress: _ } = needs;
-    Duties { loopback: loopback.clone(), veths: replies.clone() }
+    let Needs { neighbours: _, loopback, far_ends: _, replies, pods } = needs;
+    Duties { loopback: loopback.clone(), veths: replies.clone(), pods: pods.clone() }
 }

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use guenon_crd::{
-    ConditionStatus, GuenonNodeStatus, NodeCounts, NodeException, NodeInterface, NodeRole, NodeSummary, XdpMode,
-    conditions,
+    ConditionStatus, EgressHook, GuenonNodeStatus, NodeCounts, NodeException, NodeInterface, NodeRole, NodeSummary,
+    XdpMode, conditions,
 };
 
 use tokio::sync::watch;
 
-use crate::datapath::tables::attachments::{Attachment, Mode};
+use crate::datapath::tables::attachments::{Attachment, Egress, Mode};
 use crate::kube::condition;
 use crate::model::{HashKey, NodeView, Problem, ProblemReason, Role, ServiceName, cut};
 
@@ -160,15 +160,20 @@ const fn role_of(role: Role) -> NodeRole {
 }
 
 fn interface(name: &str, view: &NodeView, attachments: &[Attachment]) -> NodeInterface {
-    let mode =
-        attachments.iter().find(|attachment| attachment.interface == name).map_or(Mode::None, |found| found.mode);
+    let (mode, egress) = (attachments.iter().find(|attachment| attachment.interface == name))
+        .map_or((Mode::None, Egress::None), |found| (found.mode, found.egress));
     let mode = match mode {
         Mode::None => XdpMode::Detached,
         Mode::Native => XdpMode::Native,
         Mode::Generic => XdpMode::Generic,
     };
+    let egress = match egress {
+        Egress::None => EgressHook::None,
+        Egress::Tcx => EgressHook::Tcx,
+        Egress::Clsact => EgressHook::Clsact,
+    };
     let mtu = view.interfaces.iter().find(|interface| interface.name == name).map(|found| found.mtu);
-    NodeInterface { name: name.to_owned(), mode, mtu: mtu.and_then(|mtu| i32::try_from(mtu).ok()) }
+    NodeInterface { name: name.to_owned(), mode, egress, mtu: mtu.and_then(|mtu| i32::try_from(mtu).ok()) }
 }
 
 fn count(number: usize) -> i32 {
@@ -178,7 +183,6 @@ fn count(number: usize) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::tables::attachments::Egress;
     use crate::fixtures::view;
     use crate::model::Place;
 
@@ -187,13 +191,8 @@ mod tests {
         waiting_for: &[String],
         problems: &BTreeSet<Problem>,
     ) -> GuenonNodeStatus {
-        let attachments = [Attachment {
-            slot: 0,
-            interface: "eth0".to_owned(),
-            ifindex: 2,
-            mode: Mode::Native,
-            egress: Egress::None,
-        }];
+        let attachments =
+            [Attachment { slot: 0, interface: "eth0".to_owned(), ifindex: 2, mode: Mode::Native, egress: Egress::Tcx }];
         let facts = Facts {
             view: &view("n1", &["10.0.0.1/24", "2001:db8::1/64"]).build(),
             attachments: &attachments,
@@ -213,6 +212,7 @@ mod tests {
         let summary = status.summary.expect("lines for kubectl get");
         assert_eq!(summary.roles.as_deref(), Some("Director,Decap"));
         assert_eq!(summary.interfaces.as_deref(), Some("eth0 (Native)"));
+        assert_eq!((status.interfaces[0].mode, status.interfaces[0].egress), (XdpMode::Native, EgressHook::Tcx));
         assert_eq!((status.revision, status.resource_version.as_deref()), (Some(7), Some("1234")));
         assert_eq!(status.conditions[0].status, ConditionStatus::True);
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::node_status::Counts;
 use super::path_mtus::PathMtus;
 use super::refused::{Refused, Subject, frees};
+use crate::agent_report::{Delivered, Deliveries};
 use crate::apply::{DataPath, Operation, Refusal};
 use crate::index::Index;
 use crate::model::{
@@ -261,6 +262,16 @@ impl<D: DataPath> Reconciler<D> {
         problems.extend(self.source_problems.values().flatten().cloned());
         problems.extend(self.refused.problems(place_of));
         problems
+    }
+
+    /// How endpoints of this node get their packets, and why.
+    pub(super) fn deliveries(&self) -> Deliveries {
+        let mut deliveries = Deliveries::new();
+        for (name, address, delivery, why) in self.resolver.deliveries_here() {
+            let delivered = Delivered { delivery: delivery.name().to_owned(), why: why.reason().to_owned() };
+            deliveries.entry(name.to_string()).or_default().insert(address, delivered);
+        }
+        deliveries
     }
 
     /// VirtualServices that are not in force here as they should be, for reasons of this node.

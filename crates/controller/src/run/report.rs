@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::problem_log::{Patience, ProblemLog};
 use super::reconciler::Applied;
-use crate::agent_report::{AgentReport, HEARTBEAT};
+use crate::agent_report::{AgentReport, Deliveries, HEARTBEAT};
 use crate::http::Health;
 use crate::metrics::AgentMetrics;
 use crate::model::{Problem, ProblemReason};
@@ -26,12 +26,22 @@ pub(super) struct Reporter {
     metrics: AgentMetrics,
     health: Health,
     problems: ProblemLog,
+    deliveries: Deliveries,
     patience: Patience,
     /// When a problem will have lasted long enough to be told.
     ripe_at: Option<Instant>,
     /// Something changed since the last report.
     stale: bool,
     reported_at: Option<Instant>,
+}
+
+/// What the agent has to tell.
+pub(super) struct Told {
+    pub(super) problems: BTreeSet<Problem>,
+    /// Why the agent is not ready.
+    pub(super) waiting_for: Vec<String>,
+    /// How endpoints of this node get their packets.
+    pub(super) deliveries: Deliveries,
 }
 
 impl Reporter {
@@ -52,6 +62,7 @@ impl Reporter {
             metrics,
             health,
             problems,
+            deliveries: Deliveries::new(),
             patience,
             ripe_at: None,
             stale: true,
@@ -108,14 +119,14 @@ impl Reporter {
         [regular, self.ripe_at].into_iter().flatten().min()
     }
 
-    /// Reports if it is time to: whether it was. `state` is asked only then: all problems, and why the agent is not ready.
-    pub(super) fn report(&mut self, state: impl FnOnce() -> (BTreeSet<Problem>, Vec<String>)) -> bool {
+    /// Reports if it is time to: whether it was. `state` is asked only then.
+    pub(super) fn report(&mut self, state: impl FnOnce() -> Told) -> bool {
         let now = Instant::now();
         if self.next().is_some_and(|next| now < next) {
             return false;
         }
         if self.stale || self.reported_at.is_none() || self.ripe_at.is_some_and(|at| at <= now) {
-            let (problems, waiting_for) = state();
+            let Told { problems, waiting_for, deliveries } = state();
             let problems = self.patience.lasting(problems, now);
             self.ripe_at = self.patience.next(now);
             let up = !problems.iter().any(|problem| problem.reason == ProblemReason::Source);
@@ -123,6 +134,7 @@ impl Reporter {
             self.metrics.set_problems(&problems);
             self.problems.replace(problems).log();
             self.health.set(waiting_for);
+            self.deliveries = deliveries;
         }
         let report = AgentReport {
             written_at: epoch_seconds(),
@@ -133,6 +145,7 @@ impl Reporter {
             source: self.source.to_owned(),
             source_heard_at: self.source_heard_at,
             problems: self.problems.all().iter().cloned().collect(),
+            deliveries: self.deliveries.clone(),
         };
         if let Err(error) = report.write(&self.state_dir) {
             tracing::debug!("cannot write the status file to {}: {error}", self.state_dir.display());

@@ -14,6 +14,12 @@ pub(super) struct Endpoint {
     pub(super) endpoint: IpAddr,
     /// `tunnel`, `local`, `veth`, `nat`, `undeliverable`, `unreachable`.
     pub(super) path: &'static str,
+    /// `Local`, `Veth` or `Nat`, for an endpoint of this node of which an agent has told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) delivery: Option<String>,
+    /// Why it has that delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<String>,
     /// Where it listens, by the port and protocol that clients dial, for `nat`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) target_ports: BTreeMap<String, u16>,
@@ -43,7 +49,9 @@ pub(super) fn list(in_force: &InForce) -> Vec<Endpoint> {
         .map(|reading| ((&reading.service, reading.address), reading.counter.packets))
         .collect();
     let mut list = Vec::new();
+    let told = in_force.agent.as_ref().map(|agent| &agent.deliveries);
     for (name, service) in &in_force.state.services {
+        let told = told.and_then(|told| told.get(&name.to_string()));
         let mut primaries = vec![0_u32; service.endpoints.len()];
         for row in service.rows.iter() {
             if let Some(count) = primaries.get_mut(usize::from(row.primary())) {
@@ -52,6 +60,9 @@ pub(super) fn list(in_force: &InForce) -> Vec<Endpoint> {
         }
         for (endpoint, rows) in service.endpoints.iter().zip(primaries) {
             let mut shown = way(&endpoint.path, &in_force.state.next_hops);
+            if let (Path::Local(_), Some(told)) = (&endpoint.path, told.and_then(|told| told.get(&endpoint.address))) {
+                (shown.delivery, shown.why) = (Some(told.delivery.clone()), Some(told.why.clone()));
+            }
             shown.service = name.to_string();
             shown.endpoint = endpoint.address;
             shown.share = if rows == 0 { 0.0 } else { f64::from(rows) / service.rows.len() as f64 };
@@ -68,6 +79,8 @@ fn way(path: &Path, next_hops: &BTreeMap<NextHopKey, NextHopState>) -> Endpoint 
         service: String::new(),
         endpoint: IpAddr::from([0; 4]),
         path: "undeliverable",
+        delivery: None,
+        why: None,
         target_ports: BTreeMap::new(),
         tunnel: None,
         next_hop: None,
@@ -119,7 +132,8 @@ pub(super) fn table(list: &[Endpoint], style: Style) -> String {
     if list.is_empty() {
         return "No endpoint is in force.".to_owned();
     }
-    let headings = ["SERVICE", "ENDPOINT", "PATH", "TUNNEL", "NEXT HOP", "MAC", "SHARE", "PACKETS", "DROPPED AS"];
+    let headings =
+        ["SERVICE", "ENDPOINT", "PATH", "WHY", "TUNNEL", "NEXT HOP", "MAC", "SHARE", "PACKETS", "DROPPED AS"];
     let shown = |address: Option<IpAddr>| address.map_or_else(|| "-".to_owned(), |address| address.to_string());
     let rows = list.iter().map(|endpoint| {
         let next_hop = match &endpoint.interface {
@@ -130,6 +144,7 @@ pub(super) fn table(list: &[Endpoint], style: Style) -> String {
             plain(&endpoint.service),
             plain(endpoint.endpoint.to_string()),
             plain(path_shown(endpoint)),
+            plain(endpoint.why.as_deref().unwrap_or("-")),
             plain(shown(endpoint.tunnel)),
             plain(next_hop),
             plain(endpoint.mac.clone().unwrap_or_else(|| "-".to_owned())),

@@ -8,6 +8,7 @@ use guenon_ebpf::reason::DropReason;
 
 use super::findings::Severity;
 use super::*;
+use crate::agent_report::Delivered;
 use crate::model::{
     Egress, EndpointState, Frontend, LocalDelivery, Mac, NextHopKey, NextHopState, Path, Place, Problem, ProblemReason,
     Protocol, ServiceName, ServiceState,
@@ -172,6 +173,24 @@ fn an_endpoint_whose_packets_are_rewritten_shows_where_it_listens() {
         serde_json::from_str(&json(Some(Subject::Endpoints), &in_force).expect("JSON")).expect("a document");
     assert_eq!(document[0]["path"], "nat");
     assert_eq!(document[0]["target_ports"], serde_json::json!({"80/TCP": 8080}));
+}
+
+#[test]
+fn why_an_endpoint_has_its_delivery_is_what_the_agent_tells() {
+    let mut in_force = working();
+    for service in in_force.state.services.values_mut() {
+        Arc::make_mut(service).endpoints[0].path = Path::Local(LocalDelivery::Local);
+    }
+    assert_eq!(endpoints::list(&in_force)[0].why, None, "nobody told");
+    let delivered = Delivered { delivery: "Local".into(), why: "an address of its node".into() };
+    // Of the second, an endpoint of another node now, the report is older than the maps.
+    let told = ["172.17.3.3", "172.17.3.4"].map(|address| (address.parse().expect("an address"), delivered.clone()));
+    in_force.agent.as_mut().expect("a report").deliveries = [("shop/web".to_owned(), told.into())].into();
+    let list = endpoints::list(&in_force);
+    assert_eq!(list[0].delivery.as_deref(), Some("Local"));
+    assert_eq!((list[1].path, &list[1].why), ("tunnel", &None));
+    let text = endpoints::table(&list, PLAIN);
+    assert!(text.lines().nth(1).is_some_and(|line| line.contains(" local   an address of its node ")), "{text}");
 }
 
 #[test]

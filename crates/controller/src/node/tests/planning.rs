@@ -26,6 +26,7 @@ fn duties(loopback: &[&str], veths: &[(&str, &str)]) -> Duties {
     Duties {
         loopback: loopback.iter().map(|vip| ip(vip)).collect(),
         veths: veths.iter().map(|(device, vip)| ((*device).to_owned(), ip(vip))).collect(),
+        pods: BTreeSet::new(),
     }
 }
 
@@ -268,11 +269,42 @@ fn duties_follow_from_the_state() {
     let services = [
         ("a", service("203.0.113.1", "172.17.3.3", Path::Local(LocalDelivery::Local))),
         ("b", service("203.0.113.2", "10.0.0.7", Path::Local(LocalDelivery::None))),
+        ("d", service("203.0.113.4", "10.0.0.8", Path::Local(LocalDelivery::Nat { ports: Arc::default() }))),
         ("c", service("203.0.113.3", "10.0.0.9", Path::Unreachable { destination: ip("10.0.0.9") })),
     ];
     let services = services.map(|(name, service)| (ServiceName::new("shop", name), service)).into();
     let state = State { services, ..State::default() };
-    assert_eq!(Duties::of(&state, &view()), duties(&["203.0.113.1"], &[("veth7", "203.0.113.2")]));
+    let wanted = Duties { pods: [ip("10.0.0.8")].into(), ..duties(&["203.0.113.1"], &[("veth7", "203.0.113.2")]) };
+    assert_eq!(Duties::of(&state, &view()), wanted);
+}
+
+/// What [`steps`] asks for: `path=value`.
+fn asked(setup: &NodeSetup, observed: &Observed) -> Vec<String> {
+    let asked = |step| if let Step::Ask(key, value) = step { Some(format!("{}={value}", key.path())) } else { None };
+    steps(setup, observed, &Record::default()).into_iter().filter_map(asked).collect()
+}
+
+#[test]
+fn forwarding_to_pods_is_asked_for_and_never_set() {
+    let pods = |pods: &[&str]| {
+        NodeSetup::new(&Duties { pods: pods.iter().map(|pod| ip(pod)).collect(), ..Duties::default() }, &view())
+    };
+    let off = "ipv4/conf/all/forwarding=0 ipv4/conf/eth0/forwarding=0 ipv4/conf/veth7/forwarding=0 \
+               ipv6/conf/all/forwarding=0";
+    let v4 = pods(&["10.0.0.7"]);
+    assert_eq!(asked(&v4, &with(off)), ["ipv4/conf/all/forwarding=1"]);
+    assert_eq!(settings(&NodeSetup::default(), &with(off)), [""; 0]);
+    let on = "ipv4/conf/all/forwarding=1 ipv4/conf/eth0/forwarding=1 ipv4/conf/veth7/forwarding=1";
+    assert_eq!(asked(&v4, &with(on)), [""; 0]);
+    let on_but_for_the_pod = on.replace("veth7/forwarding=1", "veth7/forwarding=0");
+    assert_eq!(asked(&v4, &with(&on_but_for_the_pod)), ["ipv4/conf/veth7/forwarding=1"], "its replies");
+    assert_eq!(asked(&pods(&["172.17.3.3"]), &with(off)), [""; 0], "the node itself is no pod");
+    let v6 = pods(&["fd00::7"]);
+    assert_eq!(asked(&v6, &with(off)), ["ipv6/conf/all/forwarding=1"]);
+    assert_eq!(asked(&v6, &with("ipv6/conf/all/forwarding=0 ipv6/conf/eth0/force_forwarding=1")), [""; 0]);
+    // What is set for a veth need not be asked for.
+    let both = Duties { pods: [ip("fd00::7")].into(), ..duties(&[], &[("veth7", "2001:db8::10")]) };
+    assert_eq!(asked(&NodeSetup::new(&both, &view()), &with(off)), [""; 0]);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{Fed, fed, fed_at, t22};
-use crate::fixtures::{ViewBuilder, node, service, service_name, service_with_named_target, slice, virtual_service};
+use crate::fixtures::{
+    ViewBuilder, ip, node, service, service_name, service_with_named_target, slice, virtual_service,
+};
 use crate::model::{DeliveryChoice, LocalDelivery, Object, Path, Policy, Protocol, TargetPorts};
 use crate::resolve::{Delivery, Judgement, Why, judge};
 
@@ -46,10 +48,18 @@ fn auto_is_nat_for_pods_and_local_for_host_network_pods_that_listen_on_the_vips_
     assert_eq!(fed.path("shop/web", "10.244.2.7"), nat(&[(80, 8080)]));
     assert_eq!(fed.path("shop/web", "172.17.2.2"), Path::Local(LocalDelivery::Local));
     assert!(matches!(fed.path("shop/web", "10.244.3.7"), Path::Tunnel { .. }), "a pod of another node");
-    assert!(fed.needs().egress);
+    assert_eq!(fed.needs().pods, [ip("10.244.2.7")].into());
     assert_eq!(fed.problems(), "");
     let deliveries = [((Delivery::Local, Why::OfItsNode), 1), ((Delivery::Nat, Why::OwnAddress), 2)];
     assert_eq!(judged(&fed).deliveries, deliveries.into());
+    let here: Vec<_> =
+        fed.resolver.deliveries_here().map(|(name, at, how, why)| (name.clone(), at, how, why)).collect();
+    let name = service_name("shop/web");
+    let told = [
+        (name.clone(), ip("10.244.2.7"), Delivery::Nat, Why::OwnAddress),
+        (name, ip("172.17.2.2"), Delivery::Local, Why::OfItsNode),
+    ];
+    assert_eq!(here, told, "of this node's endpoints alone");
 }
 
 #[test]
@@ -57,7 +67,7 @@ fn a_host_network_pod_with_another_target_port_gets_nat_to_the_nodes_own_address
     let fed = cluster(vec![web().into(), slice("shop/web-a", "web", ("http", 8080)).ready("172.17.2.2", "t22").into()]);
     assert_eq!(fed.path("shop/web", "172.17.2.2"), nat(&[(80, 8080)]));
     assert_eq!(fed.needs().loopback, [].into(), "no VIP is put on the loopback for Nat");
-    assert!(fed.needs().egress);
+    assert_eq!(fed.needs().pods, [ip("172.17.2.2")].into());
     assert_eq!(judged(&fed).deliveries, [((Delivery::Nat, Why::OtherPort), 1)].into());
 }
 
@@ -246,7 +256,7 @@ fn a_pod_that_this_node_does_not_route_is_not_here() {
     ];
     for fed in &gone {
         assert_eq!(fed.path("shop/web", "10.244.2.7"), Path::Local(LocalDelivery::None));
-        assert!(!fed.needs().egress);
+        assert!(fed.needs().pods.is_empty());
     }
     insta::assert_snapshot!(gone.iter().map(Fed::problems).collect::<String>(), @r#"
     VirtualService shop/web, spec.backendRefs: endpoint 10.244.2.7: delivery Nat needs a route to it on this node, and there is none; is the pod gone, or not set up yet by the CNI plugin? (see `ip route get 10.244.2.7`) (NoRoute)
