@@ -26,6 +26,7 @@ use super::tunnel::Tunnel;
 
 pub const PASS: u32 = 2;
 pub const DROP: u32 = 1;
+pub const TX: u32 = 3;
 /// `TC_ACT_UNSPEC`: on to the next program.
 pub const NEXT: u32 = u32::MAX;
 pub const SHOT: u32 = 2;

@@ -78,7 +78,15 @@ fn judge(skb: &Skb, place: Place) -> Option<End> {
     let port = if entry.port() == 0 { ports.destination } else { entry.port() };
     let written = guenon_egress_write(skb.ctx(), place.0, frontend.bits(), port.into());
     // A packet that could not be written whole must not leave in part.
-    Some(if written == 0 { End::refused(DropReason::Aborted) } else { End::translated(frontend) })
+    Some(if written == 0 { End::refused(unwritten(skb.ctx(), place)) } else { End::translated(frontend) })
+}
+
+/// Why a packet could not be written.
+#[inline(always)]
+fn unwritten(ctx: *mut __sk_buff, place: Place) -> DropReason {
+    // Cut within its header, which only a raw socket sends.
+    let cut = Skb::new(ctx).bytes::<UDP_HEAD>(place.upper()).is_none();
+    if cut { DropReason::Truncated } else { DropReason::Aborted }
 }
 
 /// Gives a packet its frontend's address and port as its source, and this destination port; 1 if that was done.
