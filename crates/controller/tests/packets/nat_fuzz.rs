@@ -123,7 +123,9 @@ impl Run {
             1..=4 => damage(rng, &mut sent),
             _ => {}
         }
-        if back && sent.len() < LEAST {
+        // The kernel takes no packet that leaves for a test run whose IP header is cut.
+        let least = if sent[12..14] == [0x86, 0xdd] { 54 } else { 34 };
+        if back && sent.len() < least {
             return;
         }
         let run = if back { self.node.send(&sent) } else { self.node.receive(&sent) };
@@ -152,9 +154,6 @@ impl Run {
         assert!(ends >= least, "{ends} ends: {:?}", self.ends);
     }
 }
-
-/// The least that the kernel takes for a packet that leaves: Ethernet and an IPv4 header.
-const LEAST: usize = 34;
 
 /// What came in: dropped for one reason, handed to the stack as it was or translated, or answered.
 #[track_caller]
