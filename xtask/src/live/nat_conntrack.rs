@@ -39,7 +39,7 @@ pub(super) fn forgotten(topology: &mut Topology) -> Result<()> {
     ))?;
     let direct = survives(topology, 43_402, POD).context("direct, masqueraded")?;
     let through = survives(topology, 43_403, vip).context("through the VIP, masqueraded")?;
-    progress::note(&format!("masqueraded pods: a direct connection {direct:?}, one through the VIP {through:?}"));
+    progress::note(format!("masqueraded pods: a direct connection {direct:?}, one through the VIP {through:?}"));
     ensure!(direct.is_err() || through.is_ok(), "through the VIP {through:?}, where a direct connection goes on");
     // What comes after it is not disturbed, on the same ports neither.
     for (port, server) in [(43_403, vip), (43_404, POD), (43_404, vip)] {
