@@ -52,11 +52,16 @@ pub(super) struct Capture {
 impl Capture {
     /// On a port of the switch. What the switch sends there is seen as it is on the wire, checksums finished.
     pub(super) fn start(topology: &mut Topology, port: &str, filter: &str) -> Result<Self> {
-        let file = topology.dir().join(format!("{port}.pcap"));
-        let label = format!("tcpdump-{port}");
+        Self::at(topology, Host::Switch, port, filter)
+    }
+
+    /// On a device of any host. Checksums are finished only where no device on the way leaves them to the next.
+    pub(super) fn at(topology: &mut Topology, host: Host, device: &str, filter: &str) -> Result<Self> {
+        let label = format!("tcpdump-{}-{device}", host.name());
+        let file = topology.dir().join(format!("{label}.pcap"));
         let command = topology
-            .at(Host::Switch, "tcpdump")
-            .args(["-i", port, "-n", "-s", "0", "-U", "-Z", "root", "--immediate-mode", "-w"])
+            .at(host, "tcpdump")
+            .args(["-i", device, "-n", "-s", "0", "-U", "-Z", "root", "--immediate-mode", "-w"])
             .arg(&file)
             .args(filter.split(' '));
         let tcpdump = topology.start(command, &label)?;
@@ -76,7 +81,8 @@ impl Capture {
     }
 }
 
-fn tshark(file: &Path, args: &[&str]) -> Result<String> {
+/// What tshark says of a capture. It checks every checksum.
+pub(super) fn tshark(file: &Path, args: &[&str]) -> Result<String> {
     // tshark has a dissector of its own for GUE from 4.2 on.
     let gue = paths::root().join("crates/controller/tests/packets/gue.lua");
     cmd("tshark")

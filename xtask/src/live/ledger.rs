@@ -34,7 +34,13 @@ pub(crate) fn judge(samples: &[Sample]) -> Result<()> {
     if received.is_empty() || received != verdicts {
         bail!("received {received:?}, but verdicts were given to {verdicts:?}");
     }
-    let dropped = sums(samples, "guenon_packets_total", "verdict").get("drop").copied().unwrap_or(0.0);
+    // Nodes that translate have a program on the way out as well.
+    let unbalanced = sums(samples, "guenon_egress_ledger_difference", "interface");
+    if unbalanced.values().any(|difference| *difference != 0.0) {
+        bail!("on the way out, packets received less packets with a verdict: {unbalanced:?}");
+    }
+    let dropped = |metric| sums(samples, metric, "verdict").get("drop").copied().unwrap_or(0.0);
+    let dropped = dropped("guenon_packets_total") + dropped("guenon_egress_packets_total");
     let reasons: f64 = sums(samples, "guenon_drops_total", "reason").values().sum();
     if dropped != reasons {
         bail!("{dropped} packets were dropped, but reasons are counted for {reasons}");

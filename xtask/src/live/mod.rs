@@ -5,12 +5,16 @@ mod capture;
 mod changes;
 mod cluster;
 mod controller;
+mod dissect;
 mod failures;
 pub(crate) mod ledger;
 mod lessons;
 mod load;
 pub(crate) mod nat;
+mod nat_conntrack;
 mod nat_flows;
+mod nat_offload;
+mod nat_wire;
 mod traffic;
 
 pub(crate) use traffic::everybody_answers as answers;
@@ -88,6 +92,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     scenario("datagrams of one client port in several roles", nat_flows::datagrams_from_one_port),
     scenario("a thousand UDP clients of one pod", nat_flows::a_thousand_datagram_clients),
     scenario("ten thousand connections to one pod", nat_flows::ten_thousand_connections),
+    scenario("tshark finds pods' conversations in order, and one and the same on both sides", nat_wire::conversations),
+    scenario("tshark finds ICMP errors about pods' flows in order", nat_wire::errors),
+    scenario("pods leave checksums and segmentation to others", nat_offload::left_to_others),
+    scenario("a connection that conntrack forgets, and the pod speaks first", nat_conntrack::forgotten),
     cluster("kubectl refuses bad objects and says why", cluster::bad_objects_are_refused),
     cluster("agents follow the API server", cluster::agents_follow),
     Scenario {

@@ -54,12 +54,7 @@ fn all_heard(names: &BTreeSet<String>, what: &str) -> Result<()> {
 /// Up and down, where the way to the client takes 1,400 bytes: its router tells the VIP, and the pod hears of it.
 pub(super) fn long_transfers(topology: &mut Topology) -> Result<()> {
     const LENGTH: usize = 1 << 30;
-    let switch = topology.netns(Host::Switch);
-    for (network, device) in [("198.51.100.0/24", "client"), ("2001:db8:c::/64", "client")] {
-        let flag = if network.contains(':') { "-6" } else { "-4" };
-        let route = ["route", "replace", network, "dev", device, "mtu", "lock", "1400"];
-        cmd("ip").args(["-n", &switch, flag]).args(route).run()?;
-    }
+    narrow(topology)?;
     let netns = topology.netns(Host::Client);
     for (family, vip) in NAT_FAMILIES {
         let server = SocketAddr::new(vip, HTTP);
@@ -69,6 +64,17 @@ pub(super) fn long_transfers(topology: &mut Topology) -> Result<()> {
     let told = Host::NODES.map(|host| event(topology, host, "icmp_error_forwarded"));
     let told: f64 = told.into_iter().collect::<Result<Vec<_>>>()?.iter().sum();
     ensure(told > 0.0, || "no pod was told of the path's MTU".to_owned())
+}
+
+/// From now on the way to the client takes 1,400 bytes.
+pub(super) fn narrow(topology: &Topology) -> Result<()> {
+    let switch = topology.netns(Host::Switch);
+    // IPv6 knows routes of one prefix apart by their metric: in place of the kernel's own it needs that one's.
+    for (flag, network, metric) in [("-4", "198.51.100.0/24", "0"), ("-6", "2001:db8:c::/64", "256")] {
+        let route = ["route", "replace", network, "dev", "client", "metric", metric, "mtu", "lock", "1400"];
+        cmd("ip").args(["-n", &switch, flag]).args(route).run()?;
+    }
+    Ok(())
 }
 
 /// Questions and answers larger than the MTU.
@@ -172,7 +178,9 @@ pub(crate) const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 21));
 pub(super) const OTHER_HTTP: u16 = HTTP + 1;
 pub(super) const OTHER_ECHO: u16 = ECHO + 1;
 /// A frontend whose target port nobody listens on.
-const CLOSED: u16 = 9;
+pub(super) const CLOSED: u16 = 9;
+/// That target port.
+pub(super) const POD_CLOSED: u16 = 8009;
 
 /// Puts a service with one pod in force.
 pub(crate) fn one_pod(topology: &Topology) -> Result<()> {
@@ -181,8 +189,8 @@ pub(crate) fn one_pod(topology: &Topology) -> Result<()> {
         ("http2", "TCP", OTHER_HTTP, POD_HTTP),
         ("echo", "UDP", ECHO, POD_ECHO),
         ("echo2", "UDP", OTHER_ECHO, POD_ECHO),
-        ("closed", "TCP", CLOSED, 8009),
-        ("closed-udp", "UDP", CLOSED, 8009),
+        ("closed", "TCP", CLOSED, POD_CLOSED),
+        ("closed-udp", "UDP", CLOSED, POD_CLOSED),
     ];
     let frontends: Vec<String> = PORTS
         .iter()

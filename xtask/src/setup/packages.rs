@@ -43,6 +43,8 @@ pub(crate) const READERS: &[Need] = &[
 ];
 /// A router that marks congestion, for tests.
 pub(crate) const MARKING: &[Need] = &[program("nft", "nftables")];
+/// A hand on what the kernel remembers of connections, for tests.
+pub(crate) const FORGETTING: &[Need] = &[program("nft", "nftables"), program("conntrack", "conntrack")];
 /// A C compiler for static binaries.
 pub(crate) const MUSL: &[Need] = &[program("musl-gcc", "musl-tools")];
 /// Keys of an API server.

@@ -19,6 +19,7 @@ mod nat_flows;
 mod nat_fuzz;
 mod nat_in;
 mod nat_out;
+mod nat_readers;
 mod node;
 mod options;
 mod passthrough;

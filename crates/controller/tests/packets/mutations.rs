@@ -35,20 +35,24 @@ fn every_mutated_packet_ends_under_one_verdict_and_nothing_malformed_leaves(#[ca
 
 #[test]
 fn a_long_run_if_one_is_asked_for() {
-    let Some(seconds) = std::env::var("GUENON_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()) else {
-        return;
-    };
-    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
-    let seed = std::env::var("GUENON_FUZZ_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(clock);
+    let Some((seconds, seed)) = asked_for() else { return };
     println!("cargo xtask fuzz --seed {seed} repeats this run");
     let mut run = Run::new(seed);
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let end = Instant::now() + seconds;
     let mut frames = 0_u64;
     while Instant::now() < end {
         run.one(frames.is_multiple_of(2));
         frames += 1;
     }
     println!("{frames} frames: {:?}", run.ends);
+}
+
+/// How long a long run lasts, and its seed.
+pub fn asked_for() -> Option<(Duration, u64)> {
+    let seconds = std::env::var("GUENON_FUZZ_SECONDS").ok()?.parse().ok()?;
+    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+    let seed = std::env::var("GUENON_FUZZ_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(clock);
+    Some((Duration::from_secs(seconds), seed))
 }
 
 struct Run {

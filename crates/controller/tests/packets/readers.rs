@@ -65,16 +65,15 @@ fn sent() -> Vec<Sent> {
     all
 }
 
-fn capture(sent: &[Sent], path: &Path) {
+pub fn capture(frames: impl Iterator<Item = Vec<u8>>, path: &Path) {
     let mut writer = PcapWriter::new(File::create(path).unwrap()).unwrap();
-    for (number, sent) in sent.iter().enumerate() {
-        let time = Duration::from_secs(1_700_000_000 + number as u64);
-        writer.write_packet(&PcapPacket::new(time, sent.frame.len() as u32, &sent.frame)).unwrap();
+    for (second, frame) in (1_700_000_000..).zip(frames) {
+        writer.write_packet(&PcapPacket::new(Duration::from_secs(second), frame.len() as u32, &frame)).unwrap();
     }
 }
 
 /// Runs a reader; its lines.
-fn read(command: &mut Command) -> Vec<String> {
+pub fn read(command: &mut Command) -> Vec<String> {
     let output = command.output().unwrap_or_else(|error| {
         panic!("cannot run {command:?}: {error}; `cargo xtask setup` installs what the tests need")
     });
@@ -113,7 +112,7 @@ fn tshark_finds_no_fault_and_the_inner_packet_byte_for_byte() {
     let sent = sent();
     let dir = tempfile::tempdir().unwrap();
     let (pcap, lua) = (dir.path().join("sent.pcap"), dir.path().join("gue.lua"));
-    capture(&sent, &pcap);
+    capture(sent.iter().map(|sent| sent.frame.clone()), &pcap);
     std::fs::write(&lua, include_str!("gue.lua")).unwrap();
     let mut command = Command::new("tshark");
     command.arg("-r").arg(&pcap).arg("-X").arg(format!("lua_script:{}", lua.display()));
@@ -163,7 +162,7 @@ fn scapy_builds_the_same_bytes() {
     let sent = sent();
     let dir = tempfile::tempdir().unwrap();
     let (pcap, script) = (dir.path().join("sent.pcap"), dir.path().join("reader.py"));
-    capture(&sent, &pcap);
+    capture(sent.iter().map(|sent| sent.frame.clone()), &pcap);
     std::fs::write(&script, include_str!("scapy_reader.py")).unwrap();
     // Debian's python has Debian's scapy; another one on PATH may not.
     let lines = read(Command::new("/usr/bin/python3").arg(&script).arg(&pcap));

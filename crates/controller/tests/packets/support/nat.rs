@@ -21,11 +21,13 @@ use guenon_ebpf::reason::DropReason;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::bed::{DIRECTOR4, POD4, POD6, TUNNEL4, TUNNEL6, VIP4, VIP6};
+use super::expect::hex;
 use super::frame::{Tag, tagged};
 use super::tunnel::Tunnel;
 
 pub const PASS: u32 = 2;
 pub const DROP: u32 = 1;
+pub const TX: u32 = 3;
 /// `TC_ACT_UNSPEC`: on to the next program.
 pub const NEXT: u32 = u32::MAX;
 pub const SHOT: u32 = 2;
@@ -256,7 +258,8 @@ impl Node {
         let xdp: &Xdp = self.bpf().program(self.program()).unwrap().try_into().unwrap();
         let mut out = vec![0; frame.len() + 256];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
-        let result = xdp.test_run(options).unwrap();
+        let result =
+            xdp.test_run(options).unwrap_or_else(|error| panic!("{error:?} of {} bytes: {}", frame.len(), hex(frame)));
         out.truncate(result.data_size_out as usize);
         self.account(abi::map::COUNTERS, &before, result.return_value, out)
     }
@@ -268,7 +271,9 @@ impl Node {
         let egress: &SchedClassifier = self.bpf().program("guenon_egress").unwrap().try_into().unwrap();
         let mut out = vec![0; frame.len() + 256];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
-        let result = egress.test_run(options).unwrap();
+        let result = egress
+            .test_run(options)
+            .unwrap_or_else(|error| panic!("{error:?} of {} bytes: {}", frame.len(), hex(frame)));
         out.truncate(result.data_size_out as usize);
         self.account(abi::map::EGRESS_COUNTERS, &before, result.return_value, out)
     }

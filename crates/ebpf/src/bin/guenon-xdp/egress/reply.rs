@@ -107,8 +107,16 @@ fn judge(skb: &Skb, place: Place, targets: Targets) -> Option<End> {
     // A packet that could not be written whole must not leave in part.
     Some(match write(skb, place, ports, vip.address) {
         Some(()) => End::translated(frontend),
-        None => End::refused(DropReason::Aborted),
+        None => End::refused(unwritten(skb.ctx(), place)),
     })
+}
+
+/// Why a packet could not be written.
+#[inline(always)]
+fn unwritten(ctx: *mut __sk_buff, place: Place) -> DropReason {
+    // Cut within its header, which only a raw socket sends.
+    let cut = Skb::new(ctx).bytes::<UDP_HEAD>(place.upper()).is_none();
+    if cut { DropReason::Truncated } else { DropReason::Aborted }
 }
 
 /// What changes of a packet: the end of the IP header, and the beginning of the upper one. On the stack, where the verifier
