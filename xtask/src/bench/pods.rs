@@ -1,12 +1,12 @@
 //! `cargo xtask bench pods`: what an ordinary pod's traffic through a VIP costs, beside the same pod reached directly
 //! over the same links, with the same programs on them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::live::nat::{ONE, one_pod};
-use crate::topology::layout::{HTTP, Host, POD_HTTP, addresses};
+use crate::live::nat::{ONE, one_pod_of, v4};
+use crate::topology::layout::{HTTP, Host, POD_HTTP};
 use crate::topology::{Plan, Topology, client};
 use crate::{build, demo, paths, progress};
 
@@ -28,25 +28,30 @@ pub(super) fn run() -> Result<()> {
 }
 
 fn measure(topology: &Topology) -> Result<()> {
-    one_pod(topology)?;
     let netns = topology.netns(Host::Client);
-    let pod = addresses(Host::PodA).find(IpAddr::is_ipv4).context("pod-a has no address")?;
     let kinds: [(&str, Transfer); 2] = [("pod to client", client::download), ("client to pod", client::upload)];
     let mut rows = Vec::new();
-    for (kind, transfer) in kinds {
-        progress::step(format_args!("{kind}: {ROUNDS} times 1 GiB through the VIP, and directly"));
-        let (mut through, mut direct) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            through.push(rate(transfer(&netns, SocketAddr::new(ONE, HTTP), LENGTH)?));
-            direct.push(rate(transfer(&netns, SocketAddr::new(pod, POD_HTTP), LENGTH)?));
+    for (place, pod, node) in [
+        ("on the director's node", Host::PodC, Host::T22),
+        ("on another node, through a tunnel", Host::PodA, Host::T33),
+    ] {
+        one_pod_of(topology, pod, node)?;
+        let pod = v4(pod)?;
+        for (kind, transfer) in kinds {
+            progress::step(format_args!("pod {place}, {kind}: {ROUNDS} times 1 GiB through the VIP, and directly"));
+            let (mut through, mut direct) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                through.push(rate(transfer(&netns, SocketAddr::new(ONE, HTTP), LENGTH)?));
+                direct.push(rate(transfer(&netns, SocketAddr::new(pod, POD_HTTP), LENGTH)?));
+            }
+            let (through, direct) = (median(through), median(direct));
+            rows.push(vec![
+                format!("pod {place}, {kind}"),
+                format!("{through:.2}"),
+                format!("{direct:.2}"),
+                format!("{:.2}", through / direct),
+            ]);
         }
-        let (through, direct) = (median(through), median(direct));
-        rows.push(vec![
-            kind.to_owned(),
-            format!("{through:.2}"),
-            format!("{direct:.2}"),
-            format!("{:.2}", through / direct),
-        ]);
     }
     println!("\n{}", progress::table(&["", "through the VIP, Gbit/s", "directly", "ratio (aim 0.90)"], &rows));
     Ok(())

@@ -182,8 +182,13 @@ pub(super) const CLOSED: u16 = 9;
 /// That target port.
 pub(super) const POD_CLOSED: u16 = 8009;
 
-/// Puts a service with one pod in force.
+/// Puts a service with one pod in force, which has a node of its own.
 pub(crate) fn one_pod(topology: &Topology) -> Result<()> {
+    one_pod_of(topology, Host::PodA, Host::T33)
+}
+
+/// Puts a service in force with this pod of this node.
+pub(crate) fn one_pod_of(topology: &Topology, pod: Host, node: Host) -> Result<()> {
     const PORTS: [(&str, &str, u16, u16); 6] = [
         ("http", "TCP", HTTP, POD_HTTP),
         ("http2", "TCP", OTHER_HTTP, POD_HTTP),
@@ -208,14 +213,24 @@ pub(crate) fn one_pod(topology: &Topology) -> Result<()> {
          apiVersion: v1\nkind: Service\nmetadata: {{namespace: demo, name: one}}\nspec:\n  ports:\n{frontends}---\n\
          apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
          metadata: {{namespace: demo, name: one, labels: {{kubernetes.io/service-name: one}}}}\naddressType: IPv4\n\
-         ports:\n{targets}endpoints:\n- {{addresses: [10.33.1.10], nodeName: t33}}\n"
+         ports:\n{targets}endpoints:\n- {{addresses: [{}], nodeName: {}}}\n",
+        v4(pod)?,
+        node.name()
     );
     let route = ["route", "replace", &ONE.to_string(), "via", "172.17.2.2"];
     cmd("ip").args(["-n", &topology.netns(Host::Switch)]).args(route).run()?;
     replace(&topology.manifests().join("one.yaml"), &manifest)?;
     let netns = topology.netns(Host::Client);
-    eventually(|| client::try_get(&netns, SocketAddr::new(ONE, HTTP), "/", SILENCE).map(drop))?;
+    eventually(|| {
+        let said = client::try_get(&netns, SocketAddr::new(ONE, HTTP), "/", SILENCE)?.text();
+        ensure(said.contains(pod.name()), || format!("{said} answers, not {}", pod.name()))
+    })?;
     no_problem_is_left(topology)
+}
+
+/// A host's IPv4 address.
+pub(crate) fn v4(host: Host) -> Result<IpAddr> {
+    addresses(host).find(IpAddr::is_ipv4).with_context(|| format!("{} has no IPv4 address", host.name()))
 }
 
 pub(super) fn event(topology: &Topology, host: Host, name: &str) -> Result<f64> {
