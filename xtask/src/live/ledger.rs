@@ -34,10 +34,14 @@ pub(crate) fn judge(samples: &[Sample]) -> Result<()> {
     if received.is_empty() || received != verdicts {
         bail!("received {received:?}, but verdicts were given to {verdicts:?}");
     }
-    // Nodes that translate have a program on the way out as well.
-    let unbalanced = sums(samples, "guenon_egress_ledger_difference", "interface");
-    if unbalanced.values().any(|difference| *difference != 0.0) {
-        bail!("on the way out, packets received less packets with a verdict: {unbalanced:?}");
+    // Interfaces that have a program on the way out too.
+    let differences = sums(samples, "guenon_egress_ledger_difference", "interface");
+    let hooked = |sample: &&Sample| sample.labels.get("hook").is_some_and(|hook| hook != "none");
+    for sample in samples.iter().filter(|sample| sample.name == "guenon_egress_info").filter(hooked) {
+        let interface = sample.labels.get("interface").cloned().unwrap_or_default();
+        if differences.get(&interface) != Some(&0.0) {
+            bail!("on the way out of {interface}, packets received less those with a verdict: {differences:?}");
+        }
     }
     let dropped = |metric| sums(samples, metric, "verdict").get("drop").copied().unwrap_or(0.0);
     let dropped = dropped("guenon_packets_total") + dropped("guenon_egress_packets_total");
