@@ -12,7 +12,7 @@ use super::{ensure, traffic};
 use crate::shell::cmd;
 use crate::topology::layout::{Host, WIRES, Wire};
 use crate::topology::metrics::sums;
-use crate::topology::{FAMILIES, Topology};
+use crate::topology::{FAMILIES, NAT_FAMILIES, Topology};
 
 /// Traffic before, between and after what happens.
 const WHILE: Duration = Duration::from_millis(1500);
@@ -46,6 +46,26 @@ fn restart(topology: &mut Topology, signal: Signal) -> Result<()> {
     ensure(received(&after) >= answered as f64, || {
         format!("{answered} datagrams went through t22, which counted {} packets", received(&after))
     })
+}
+
+/// The table of flows becomes larger, then smaller, under load.
+pub(super) fn another_number_of_flows(topology: &mut Topology) -> Result<()> {
+    for (_, vip) in NAT_FAMILIES {
+        traffic::answers(topology, vip)?;
+    }
+    for max_flows in [4 * topology.plan.max_flows, 1024] {
+        topology.plan.max_flows = max_flows;
+        let transfers = Transfers::on(topology, NAT_FAMILIES);
+        std::thread::sleep(WHILE);
+        end_and_start(topology, Signal::SIGTERM)?;
+        transfers.finish().with_context(|| format!("while agents came back with --max-flows {max_flows}"))?;
+        let capacity = sums(&topology.metrics(Host::T33)?, "guenon_flows_capacity", "");
+        let wanted = f64::from(max_flows);
+        ensure(capacity.values().sum::<f64>() == wanted, || {
+            format!("t33 has room for {capacity:?} flows, not {wanted}")
+        })?;
+    }
+    Ok(())
 }
 
 /// Both agents are killed, stay away for a while, and come back.

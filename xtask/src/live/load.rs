@@ -67,8 +67,13 @@ pub(super) struct Transfers {
 impl Transfers {
     /// Begins.
     pub(super) fn start(topology: &Topology) -> Self {
+        Self::on(topology, FAMILIES)
+    }
+
+    /// Begins, to these VIPs.
+    pub(super) fn on(topology: &Topology, vips: [(&str, IpAddr); 2]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let threads = FAMILIES
+        let threads = vips
             .iter()
             .map(|&(_, vip)| {
                 let (stop, netns) = (Arc::clone(&stop), topology.netns(Host::Client));

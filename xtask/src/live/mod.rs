@@ -74,6 +74,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     scenario("answers keep the VLAN tags of questions", lessons::vlan),
     everywhere("agents killed under load lose no packet", failures::killed_under_load),
     scenario("agents restarted under load lose no packet", failures::restarted_under_load),
+    scenario(
+        "agents restarted with other tables of flows break no connection of pods",
+        failures::another_number_of_flows,
+    ),
     scenario("an interface that goes down and up works again", failures::flap),
     scenario("an interface that is replaced works again", failures::replaced),
     scenario("an endpoint that is removed gets no new flows", changes::endpoint_removed),

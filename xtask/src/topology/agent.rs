@@ -28,6 +28,8 @@ impl Topology {
             self.plan.listen,
             "--metrics-detail",
             self.plan.metrics_detail,
+            "--max-flows",
+            &self.plan.max_flows.to_string(),
         ]);
         if let Some(kubeconfig) = self.plan.kubeconfigs.get(&host) {
             command = command.arg("--kubeconfig").arg(kubeconfig);

@@ -53,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) listen: &'static str,
     /// How detailed their metrics are.
     pub(crate) metrics_detail: &'static str,
+    /// Flows that agents remember.
+    pub(crate) max_flows: u32,
 }
 
 impl Plan {
@@ -71,6 +73,7 @@ impl Plan {
             director_selector: "",
             listen: METRICS,
             metrics_detail: "node",
+            max_flows: 262_144,
         }
     }
 }

@@ -92,6 +92,8 @@ pub(super) struct Attacher<'a> {
     pub(super) maps: &'a Path,
     pub(super) set: &'a Mapped,
     pub(super) records: &'a mut Records,
+    /// The maps before, whose flows are to be known here too.
+    pub(super) before: Option<&'a Mapped>,
 }
 
 impl Attacher<'_> {

@@ -35,10 +35,13 @@ impl Kernel {
             // First what lets replies leave.
             let wants_egress = self.wants_egress(&interface);
             let (maps, set) = (self.pins.new_maps(), self.tables.store());
-            let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records };
+            let before = self.previous.as_ref().filter(|previous| previous.tables).map(|previous| &previous.maps);
+            let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records, before };
             if wants_egress {
                 let egress = attacher.attach_egress(&interface, settings, self.options.egress, Place::Kept);
                 let _ = egress.inspect_err(|error| tracing::warn!("{error}"));
+                // Those that were confirmed at the very moment.
+                attacher.follow_flows();
             }
             match attacher.attach(&interface, settings, self.options.mode) {
                 Ok(_) | Err(DataPathError::NoInterface(_)) => {}

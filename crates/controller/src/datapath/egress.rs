@@ -9,12 +9,14 @@ use guenon_ebpf::abi::Settings;
 
 use super::attach::{Attacher, Record};
 use super::error::DataPathError;
+use super::flows;
 use super::interfaces::{index_of, name_of};
 use super::kernel::{EgressHook, Kernel, identity};
 use super::pins::{self, Pins};
 use super::program::{self, EGRESS, Loaded};
 use super::sys;
 use super::tables::attachments::{self, Attachment, Egress};
+use super::tables::read_meta;
 use crate::netlink::{Connection, NetlinkError, filters};
 
 /// What is wrong at the egress of an interface: replies of endpoints of delivery `Nat` may leave there with the
@@ -85,12 +87,14 @@ impl Attacher<'_> {
         {
             if self.records.egress(interface) != Some(Record { program, identity, ..Record::default() }) {
                 let loaded = program::load_egress(self.maps, settings)?;
+                self.follow_flows();
                 sys::update_link(link.as_fd(), loaded.fd.as_fd()).map_err(refused(interface, "by a tcx link"))?;
                 self.note_egress(interface, &loaded, Record { identity, ..Record::default() })?;
             }
             return Ok(true);
         }
         let loaded = program::load_egress(self.maps, settings)?;
+        self.follow_flows();
         let link = match sys::create_tcx_link(loaded.fd.as_fd(), ifindex) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(false),
             link => link.map_err(refused(interface, "by a tcx link"))?,
@@ -125,11 +129,19 @@ impl Attacher<'_> {
         let free = || (1..u16::MAX).find(|preference| all.iter().all(|filter| filter.preference != *preference));
         let preference = ours.map(|filter| filter.preference).or_else(free).unwrap_or(u16::MAX);
         let loaded = program::load_egress(self.maps, settings)?;
+        self.follow_flows();
         filters::put_egress_filter(&mut connection, ifindex, preference, EGRESS, loaded.fd.as_fd())
             .map_err(refused_clsact(interface))?;
         self.note_egress(interface, &loaded, Record { identity, preference, qdisc, ..Record::default() })?;
         tracing::info!(interface, ifindex, program = loaded.id, preference, "attached to the egress by clsact");
         Ok(())
+    }
+
+    /// Loading takes its time: what was confirmed meanwhile goes along right before the program does.
+    pub(super) fn follow_flows(&self) {
+        if let Some(before) = self.before {
+            flows::carry(before, self.set, read_meta(self.set).clock as u16);
+        }
     }
 
     fn note_egress(&mut self, interface: &str, loaded: &Loaded, record: Record) -> Result<(), DataPathError> {
@@ -190,7 +202,7 @@ impl Kernel {
         let set = self.tables.store();
         let before = self.records.egress(interface);
         let place = if self.egress_placed.insert(interface.to_owned()) { Place::First } else { Place::Kept };
-        let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records };
+        let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records, before: None };
         let result = attacher.attach_egress(interface, settings, self.options.egress, place);
         if result.is_err() {
             attacher.set_egress(interface, Egress::None);

@@ -188,7 +188,7 @@ impl Kernel {
         let maps = if self.previous.is_some() { self.pins.new_maps() } else { self.pins.maps() };
         let settings = self.settings();
         let set = self.tables.store();
-        let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records };
+        let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records, before: None };
         let result = attacher.attach(interface, settings, self.options.mode);
         self.records.write(&self.options.state_dir)?;
         let attachment = result?;
