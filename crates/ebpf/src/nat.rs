@@ -123,6 +123,12 @@ impl Head {
     pub const fn udp(header: &[u8; UDP_HEAD]) -> Self {
         Self([le64(header, 0), 0, 0])
     }
+    /// Of a header that is cut behind its ports.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_ports(ports: Ports) -> Self {
+        Self([ports.source as u64 | (ports.destination as u64) << 16, 0, 0])
+    }
     /// Both ports.
     #[inline(always)]
     #[must_use]
@@ -134,6 +140,12 @@ impl Head {
     #[must_use]
     pub const fn checksum(&self, udp: bool) -> u16 {
         if udp { (self.0[0] >> 48) as u16 } else { self.0[2] as u16 }
+    }
+    /// Flags and acknowledgement of a TCP header.
+    #[inline(always)]
+    #[must_use]
+    pub const fn acknowledgement(&self) -> (u8, u32) {
+        ((self.0[1] >> 40) as u8, (self.0[1] as u32).swap_bytes())
     }
     /// The same header with these ports and this checksum.
     #[inline(always)]
@@ -218,13 +230,6 @@ pub const fn segment(header: &[u8; TCP_HEAD], upper: usize, end: usize) -> Arriv
     let header_len = (header[12] >> 4) as usize * 4;
     let header_len = if header_len < TCP_LEN { TCP_LEN } else { header_len };
     Arrival::Syn(Syn { sequence: be32(header, 4), length: end.saturating_sub(upper + header_len) as u32 })
-}
-
-/// Flags and acknowledgement of a TCP header.
-#[inline(always)]
-#[must_use]
-pub const fn acknowledgement(header: &[u8; TCP_HEAD]) -> (u8, u32) {
-    (header[13], be32(header, 8))
 }
 
 /// Source, destination and end of the packet whose IP header begins at `at`.

@@ -168,6 +168,8 @@ proptest! {
     /// A header as words is the header: what is set is what bytes would say, all else stays.
     #[test]
     fn heads_are_their_headers(tcp: [u8; TCP_HEAD], udp: [u8; UDP_HEAD], source: u16, destination: u16, sum: u16) {
+        let acknowledgement = u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
+        prop_assert_eq!(Head::tcp(&tcp).acknowledgement(), (tcp[13], acknowledgement));
         let new = Ports { source, destination };
         for (head, bytes, at) in [(Head::tcp(&tcp), &tcp[..], 16), (Head::udp(&udp), &udp[..], 6)] {
             let is_udp = at == 6;

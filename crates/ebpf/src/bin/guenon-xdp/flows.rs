@@ -161,7 +161,8 @@ fn recognise(flow: &Flow) -> Inbound {
 // What is known of a packet's flow, in one word: in the low 16 bits the source port that the endpoint is to see.
 const CLASHED: u64 = 1 << 16;
 const EVICTED: u64 = 1 << 17;
-const REFUSED: u64 = 1 << 18;
+/// The packet is dropped.
+pub(crate) const REFUSED: u64 = 1 << 18;
 /// The flow is to be taken in.
 pub(crate) const STRANGE: u64 = 1 << 19;
 const NEW: u64 = 1 << 20;

@@ -71,15 +71,17 @@ extern "C" fn guenon_nat_known_v6(ctx: *mut xdp_md, place: u64) -> u64 {
 fn known(ctx: *mut xdp_md, place: Place) -> u64 {
     let frame = Frame::<true>::new(ctx);
     let Some(mut ledger) = Ledger::open(frame.linear_len()) else { return XDP_ABORTED.into() };
-    let flow = match read(&frame, place) {
-        Ok(flow) => flow,
-        Err(reason) => return flows::refused(reason) | LOOKED,
+    let Ok(local) = tables::local_slot(place.local()) else {
+        return flows::refused(DropReason::Aborted) | LOOKED;
     };
-    let looked = flows::look(&flow);
-    if looked & flows::STRANGE != 0 {
+    let looked = match read(&frame, place, local) {
+        Ok(flow) => flows::look(&flow),
+        Err(reason) => flows::refused(reason),
+    };
+    if looked & (flows::STRANGE | flows::REFUSED) != 0 {
         return looked | LOOKED;
     }
-    let outcome = deliver_to(frame, &mut ledger, place, looked);
+    let outcome = deliver_to(frame, &mut ledger, place, local, looked);
     u64::from(ledger.close(outcome))
 }
 
@@ -101,7 +103,7 @@ once! {
         if place.subject() == Subject::Later {
             return 0;
         }
-        match read(&Frame::<FRAGS>::new(ctx), place) {
+        match flow(&Frame::<FRAGS>::new(ctx), place) {
             Ok(flow) => flows::look(&flow),
             Err(reason) => flows::refused(reason),
         }
@@ -111,7 +113,7 @@ once! {
 once! {
     /// Takes in a flow that was not found.
     fn enter, guenon_nat_enter, guenon_nat_enter_linear(ctx, place: u64, looked: u64) {
-        match read(&Frame::<FRAGS>::new(ctx), Place(place)) {
+        match flow(&Frame::<FRAGS>::new(ctx), Place(place)) {
             Ok(flow) => {
                 let opens = flow.arrival != Arrival::Other;
                 if opens && !route::is_answerable(flow.client) {
@@ -129,14 +131,23 @@ once! {
     fn finish, guenon_nat, guenon_nat_linear(ctx, place: u64, entered: u64) {
         let frame = Frame::<FRAGS>::new(ctx);
         let Some(mut ledger) = Ledger::resume(frame.linear_len()) else { return XDP_ABORTED.into() };
-        let outcome = deliver_to(frame, &mut ledger, Place(place), entered);
+        let place = Place(place);
+        let outcome = match tables::local_slot(place.local()) {
+            Ok(local) => deliver_to(frame, &mut ledger, place, local, entered),
+            Err(reason) => Err(reason.into()),
+        };
         u64::from(ledger.close(outcome))
     }
 }
 
 #[inline(always)]
-fn deliver_to<const FRAGS: bool>(frame: Frame<FRAGS>, ledger: &mut Ledger, place: Place, entered: u64) -> Outcome {
-    let local = tables::local_slot(place.local())?;
+fn deliver_to<const FRAGS: bool>(
+    frame: Frame<FRAGS>,
+    ledger: &mut Ledger,
+    place: Place,
+    local: &'static LocalSlot,
+    entered: u64,
+) -> Outcome {
     ledger.frontend(local.frontend);
     if place.is_rough() {
         return Err(DropReason::Aborted.into());
@@ -174,8 +185,13 @@ fn rewrite<const FRAGS: bool>(
 
 /// The packet's flow; of an ICMP error, the one that it tells of.
 #[inline(always)]
-fn read<const FRAGS: bool>(frame: &Frame<FRAGS>, place: Place) -> Result<Flow, DropReason> {
-    let local = tables::local_slot(place.local())?;
+fn flow<const FRAGS: bool>(frame: &Frame<FRAGS>, place: Place) -> Result<Flow, DropReason> {
+    read(frame, place, tables::local_slot(place.local())?)
+}
+
+/// The same, of a packet for this slot.
+#[inline(always)]
+fn read<const FRAGS: bool>(frame: &Frame<FRAGS>, place: Place, local: &'static LocalSlot) -> Result<Flow, DropReason> {
     let frontend = frontend(local).ok_or(DropReason::Aborted)?;
     let (source, _, end) = nat::ends(frame, place.at(), place.v6()).ok_or(DropReason::Aborted)?;
     let destination = local.delivery.port.to_be();

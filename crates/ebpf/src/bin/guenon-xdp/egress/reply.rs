@@ -53,9 +53,17 @@ fn end(ctx: *mut __sk_buff, place: Place, targets: Targets) -> u64 {
 
 #[inline(always)]
 fn judge(skb: &Skb, place: Place, targets: Targets) -> Option<End> {
-    let (source, destination, _) = nat::ends(skb, place.at(), place.v6())?;
-    let ports = Ports::read(skb.bytes::<4>(place.upper())?);
-    let number = if place.subject() == Subject::Tcp { protocol::TCP } else { protocol::UDP };
+    let (source, destination, end) = nat::ends(skb, place.at(), place.v6())?;
+    let tcp = place.subject() == Subject::Tcp;
+    let number = if tcp { protocol::TCP } else { protocol::UDP };
+    let upper = place.upper();
+    let read = if tcp { skb.bytes(upper).map(Head::tcp) } else { skb.bytes(upper).map(Head::udp) };
+    let is_cut = read.is_none();
+    let head = match read {
+        Some(head) => head,
+        None => Head::of_ports(Ports::read(skb.bytes::<4>(upper)?)),
+    };
+    let ports = head.ports();
     let schedule = settings::schedule();
     if targets.destination && is_endpoint(destination) {
         // On its way to an endpoint that is no longer there: the default route would send it back.
@@ -70,11 +78,12 @@ fn judge(skb: &Skb, place: Place, targets: Targets) -> Option<End> {
     let key = flow::key(&schedule, destination, source, ports.reversed(), number);
     let mut set = Set::of(key)?;
     let (way, entry) = flow::find(&set, key)?;
-    let (outbound, acknowledgement) = if number == protocol::TCP {
-        let Some(header) = skb.bytes::<TCP_HEAD>(place.upper()) else {
+    let (outbound, acknowledgement) = if tcp {
+        // Only a first fragment is that short.
+        if is_cut {
             return Some(End::refused(DropReason::FragReply));
-        };
-        let (flags, acknowledgement) = nat::acknowledgement(header);
+        }
+        let (flags, acknowledgement) = head.acknowledgement();
         (flow::outbound_tcp(&entry, flags, acknowledgement), acknowledgement)
     } else {
         (flow::outbound_udp(&entry), 0)
@@ -101,22 +110,19 @@ fn judge(skb: &Skb, place: Place, targets: Targets) -> Option<End> {
         Outbound::Last(_) => flow::remove(&mut set, way),
         Outbound::Untouched | Outbound::Direct | Outbound::Translate(_) => {}
     }
+    // Cut within its header, which only a raw socket sends.
+    if is_cut {
+        return Some(End::refused(DropReason::Truncated));
+    }
     flow::touch(&mut set, way, &entry, now);
     let port = if entry.port() == 0 { ports.destination } else { entry.port() };
-    let ports = Ports { source: frontend.port().to_be(), destination: port };
+    let new = Ports { source: frontend.port().to_be(), destination: port };
+    let seed = nat::seed(source, destination, end.saturating_sub(upper), number, place.v6());
     // A packet that could not be written whole must not leave in part.
-    Some(match write(skb, place, ports, vip.address) {
+    Some(match write(skb, place, (source, destination), head, seed, (vip.address, new)) {
         Some(()) => End::translated(frontend),
-        None => End::refused(unwritten(skb.ctx(), place)),
+        None => End::refused(DropReason::Aborted),
     })
-}
-
-/// Why a packet could not be written.
-#[inline(always)]
-fn unwritten(ctx: *mut __sk_buff, place: Place) -> DropReason {
-    // Cut within its header, which only a raw socket sends.
-    let cut = Skb::new(ctx).bytes::<UDP_HEAD>(place.upper()).is_none();
-    if cut { DropReason::Truncated } else { DropReason::Aborted }
 }
 
 /// What changes of a packet: the end of the IP header, and the beginning of the upper one. On the stack, where the verifier
@@ -128,11 +134,18 @@ struct Heads {
     upper: Head,
 }
 
-/// Gives a packet this source address and these ports.
+/// Gives a packet another source address and other ports; its addresses, upper header and the sum of its pseudo-header are
+/// as given.
 #[inline(always)]
-fn write(skb: &Skb, place: Place, ports: Ports, vip: Address) -> Option<()> {
+fn write(
+    skb: &Skb,
+    place: Place,
+    (source, destination): (Address, Address),
+    head: Head,
+    seed: u16,
+    (vip, ports): (Address, Ports),
+) -> Option<()> {
     let (at, upper) = (place.at(), place.upper());
-    let (source, destination, end) = nat::ends(skb, at, place.v6())?;
     let change = Change::address(source, vip, place.v6());
     let ip = if place.v6() {
         [vip.hi, vip.lo, destination.hi, destination.lo]
@@ -142,10 +155,7 @@ fn write(skb: &Skb, place: Place, ports: Ports, vip: Address) -> Option<()> {
         [vip.lo, vip.lo, u64::from(checksum) << 48, vip.lo >> 32 | destination.lo >> 32 << 32]
     };
     let tcp = place.subject() == Subject::Tcp;
-    let number = if tcp { protocol::TCP } else { protocol::UDP };
-    let seed = nat::seed(source, destination, end.saturating_sub(upper), number, place.v6());
     let sum = upper + if tcp { TCP_HEAD - 2 } else { UDP_HEAD - 2 };
-    let head = if tcp { Head::tcp(skb.bytes(upper)?) } else { Head::udp(skb.bytes(upper)?) };
     let field = head.checksum(!tcp);
     // Nothing is read from the packet from here on: the helper makes all pointers into it void.
     let finished = !tcp && field == 0 || is_surely_finished(skb, field, seed) || is_finished(skb, sum, field)?;
