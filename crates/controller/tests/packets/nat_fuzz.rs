@@ -72,7 +72,7 @@ fn every_packet_ends_under_one_verdict(#[case] out: bool) {
     let mut run = Run::new(0x6e61_7400 ^ u64::from(out));
     let frames = if guest::is_guest() { FRAMES / 10 } else { FRAMES };
     (0..frames).for_each(|_| run.one(out));
-    run.assert_variety(out);
+    run.assert_variety(out, frames);
 }
 
 #[test]
@@ -142,15 +142,21 @@ impl Run {
     }
 
     /// A run that meets few ends tests little.
-    fn assert_variety(&self, out: bool) {
+    fn assert_variety(&self, out: bool, frames: usize) {
         println!("{:#?}", self.ends);
         let translated = |back: bool, event: Event| -> usize {
             let ends = self.ends.iter().filter(|((way, end), _)| *way == back && end.contains(&format!("{event:?}")));
             ends.map(|(_, count)| count).sum()
         };
-        assert!(translated(false, Event::Translated) > 1000 && translated(true, Event::ReplyTranslated) > 1000);
+        let least = frames / 30;
+        assert!(translated(false, Event::Translated) > least && translated(true, Event::ReplyTranslated) > least);
         let ends = self.ends.keys().filter(|(back, _)| *back == out).count();
-        let least = if out { 3 } else { 25 };
+        // Fewer frames meet fewer of the rare reasons.
+        let least = match (out, frames < FRAMES) {
+            (true, _) => 3,
+            (false, true) => 15,
+            (false, false) => 25,
+        };
         assert!(ends >= least, "{ends} ends: {:?}", self.ends);
     }
 }
