@@ -297,7 +297,8 @@ fn refused_clsact(interface: &str) -> impl FnOnce(NetlinkError) -> DataPathError
     move |error| {
         let hint = match error.errno() {
             Some(libc::EEXIST) => {
-                "; an ingress qdisc is in the place of clsact: replace it (`tc qdisc replace dev INTERFACE clsact`)"
+                "; an ingress qdisc is in the place of clsact: remove it (`tc qdisc del dev INTERFACE ingress`), and have its \
+                 filters added to the clsact that the agent then adds"
             }
             Some(libc::ENOENT | libc::EOPNOTSUPP) => "; is this kernel built with NET_SCH_INGRESS and NET_CLS_BPF?",
             _ => "",

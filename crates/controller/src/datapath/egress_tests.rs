@@ -211,14 +211,20 @@ fn a_kernel_that_learned_tcx_has_no_filter_any_more() {
 #[test]
 fn an_ingress_qdisc_in_the_way_is_told_with_its_cure() {
     let bed = Bed::new();
-    let made = Command::new("tc").args(["-n", &bed.net.name, "qdisc", "add", "dev", "eth0", "ingress"]).status();
-    assert!(made.expect("tc").success());
+    let tc = |words: &str| {
+        let done = Command::new("tc").args(["-n", &bed.net.name]).args(words.split(' ')).status();
+        assert!(done.expect("tc").success(), "tc {words}");
+    };
+    tc("qdisc add dev eth0 ingress");
     bed.with_options(bed.clsact(), |kernel| {
         kernel.attach("eth0").unwrap();
         let troubles = kernel.tend_egress(true);
         let [trouble] = &troubles[..] else { panic!("{troubles:?}") };
-        assert!(trouble.message.contains("tc qdisc replace"), "{trouble:?}");
+        assert!(trouble.message.contains("tc qdisc del dev INTERFACE ingress"), "{trouble:?}");
         assert_eq!(kernel.attachments()[0].egress, Egress::None);
+        tc("qdisc del dev eth0 ingress");
+        assert_eq!(kernel.tend_egress(true), [], "the cure cures");
+        assert_eq!(kernel.attachments()[0].egress, Egress::Clsact);
     });
 }
 
