@@ -172,7 +172,8 @@ pub fn set_ports<const N: usize>(header: &mut [u8; N], new: Ports) -> Change {
 
 /// The checksum field of a TCP or UDP header after a change of its ports and of the addresses. UDP's 0 (none) stays, and
 /// never comes about. `seed`: what an unfinished checksum would hold; one that is equal is taken for unfinished, and
-/// then ports are no part of it yet (a finished one is equal once in 65,536 packets; the sender repeats that packet).
+/// then ports are no part of it yet (a finished one is equal once in 65,536 packets, and is spoilt; a repetition differs
+/// by its time stamp, where it has one).
 #[inline(always)]
 #[must_use]
 pub fn checksum(field: u16, addresses: Change, ports: Change, udp: bool, seed: Option<u16>) -> u16 {

@@ -155,5 +155,5 @@ reasons! {
         cure: "Let the endpoint send smaller datagrams, or give pods and uplinks the same MTU.";
     NoPort = 33, "no_port", Decap,
         cause: "The client uses this port to the same endpoint otherwise, and no other source port is free for the flow.",
-        cure: "Let clients use more source ports; one flow in eight tries to find a free one.";
+        cure: "Let clients use more source ports; of the upper half of all ports eight are tried for a flow.";
 }

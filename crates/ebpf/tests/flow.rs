@@ -70,8 +70,19 @@ fn what_an_endpoint_sends_means() {
     assert_eq!(tcp(&pending, flow::RST, 5), Outbound::Untouched);
     assert_eq!(tcp(&pending, flow::SYN, 0), Outbound::Direct);
     assert_eq!(tcp(&confirmed, flow::ACK, 5), Outbound::Translate(WEB));
-    assert_eq!(tcp(&confirmed, flow::RST, 5), Outbound::Translate(WEB));
     assert_eq!(tcp(&confirmed, syn_ack, 9999), Outbound::Direct);
+    for end in [flow::RST, flow::FIN | flow::ACK] {
+        let mut set = confirmed;
+        assert_eq!(tcp(&set, end, 5), Outbound::Close(WEB));
+        flow::close(&mut set, 0, KEY);
+        for flags in [end, flow::ACK] {
+            assert_eq!(tcp(&set, flags, 5), Outbound::Translate(WEB), "what follows is translated");
+        }
+        // The client takes the port again.
+        assert_eq!(flow::inbound(Some(entry(&set)), WEB, Arrival::Syn(SYN), 5), Inbound::Renew);
+        flow::renew(&mut set, 0, KEY, WEB, SYN, 5);
+        assert_eq!(tcp(&set, syn_ack, 1001), Outbound::Confirm(WEB));
+    }
     assert_eq!(flow::outbound_udp(&entry(&pending)), Outbound::Untouched);
     assert_eq!(flow::outbound_udp(&entry(&confirmed)), Outbound::Translate(WEB));
 }
@@ -88,13 +99,21 @@ fn halves_of_two_entries_never_make_one() {
     }
 }
 
+/// Makes a confirmed connection.
+fn open(set: &mut FlowSet, key: u64, tick: u16) -> usize {
+    flow::insert(set, key, WEB, Fresh::Pending(SYN), 0, tick, live);
+    let (way, _) = flow::find(set, key).expect("it was made");
+    flow::confirm(set, way, key, WEB, 1001);
+    way
+}
+
 #[test]
 fn the_least_useful_entry_gives_way() {
     let mut set = FlowSet::default();
     let key = |n: u64| KEY + (n << 50);
     // Three confirmed flows of different age, and one that was never answered.
     for (n, tick) in [(0, 100), (1, 90), (2, 98)] {
-        flow::insert(&mut set, key(n), WEB, Fresh::Datagrams, 0, tick, live);
+        open(&mut set, key(n), tick);
     }
     flow::insert(&mut set, key(3), WEB, Fresh::Pending(SYN), 0, 100, live);
     let gone = |set: &FlowSet| (0..4).filter(|n| flow::find(set, key(*n)).is_none()).collect::<Vec<_>>();
@@ -105,6 +124,30 @@ fn the_least_useful_entry_gives_way() {
     assert!(flow::insert(&mut set, key(6), WEB, Fresh::Datagrams, 0, 100, live), "one in use");
     assert_eq!(gone(&set), [1, 2, 3]);
     assert!(!flow::insert(&mut set, key(7), ALT, Fresh::Datagrams, 0, 100, |_| false), "one of a VIP that is gone");
+}
+
+#[test]
+fn what_is_spent_gives_way_before_connections_that_are_idle() {
+    let key = |n: u64| KEY + (n << 50);
+    for ended in [true, false] {
+        let mut set = FlowSet::default();
+        for n in 0..3 {
+            open(&mut set, key(n), 10);
+        }
+        if ended {
+            let way = open(&mut set, key(3), 94);
+            flow::close(&mut set, way, key(3));
+        } else {
+            flow::insert(&mut set, key(3), WEB, Fresh::Datagrams, 0, 94, live);
+        }
+        let mut soon = set;
+        assert!(!flow::insert(&mut set, key(4), WEB, Fresh::Pending(SYN), 0, 100, live));
+        assert_eq!(flow::find(&set, key(3)), None, "silent for six ticks, and no open connection (ended: {ended})");
+        assert!((0..3).all(|n| flow::find(&set, key(n)).is_some()), "idle for ninety");
+        // In use it is worth as much as any.
+        assert!(!flow::insert(&mut soon, key(4), WEB, Fresh::Pending(SYN), 0, 96, live));
+        assert!(flow::find(&soon, key(3)).is_some());
+    }
 }
 
 proptest! {

@@ -145,9 +145,31 @@ fn fragments_of_a_reply_leave_as_the_first_did(#[values(true, false)] four: bool
         assert_eq!((run.action, run.drop), (NEXT, None));
         assert_frame("a fragment", &got, part);
     }
+    // So is what a pod sends by other protocols.
+    let kind = if four { 0 } else { 129 };
+    let echo = Packet::icmp(pod(four), client(four), kind, 0, [0; 4]).payload(vec![7; 100]).df(false).id(9);
+    for part in &echo.fragments(32) {
+        let (run, got) = node.leave(part);
+        assert_eq!((run.action, run.drop), (NEXT, None));
+        assert_frame("a fragment", &got, part);
+    }
     // So are the node's own.
     let own = Packet::udp((TUNNEL4, 53).into(), caller(true)).df(false).id(8).fragments(16);
     assert_eq!(node.leave(&own[1]).0.action, NEXT);
+}
+
+/// Nothing of a datagram leaves whose first fragment had to be dropped, nor by what another one with its id was.
+#[rstest]
+fn fragments_behind_a_dropped_one_are_dropped(#[values(true, false)] four: bool) {
+    let mut node = with_flows();
+    let parts = |from| Packet::tcp(from, caller(four)).payload(vec![7; 100]).df(false).id(5).fragments(16);
+    let (direct, reply) = (parts((pod(four), 53).into()), parts(target(four)));
+    assert_eq!(node.leave(&direct[0]).0.action, NEXT);
+    // 16 bytes of a TCP header: its checksum is in the second.
+    for part in &reply {
+        let (run, _) = node.leave(part);
+        assert_eq!((run.action, run.drop), (SHOT, Some(DropReason::FragReply)));
+    }
 }
 
 #[rstest]

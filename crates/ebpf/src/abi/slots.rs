@@ -171,6 +171,7 @@ impl FrontendSlot {
         port as u64 | (transport as u64) << 16 | 1 << 18 | (vip as u64) << 20
     }
     /// Port number.
+    #[inline(always)]
     #[must_use]
     pub const fn port(self) -> u16 {
         self.0 as u16
@@ -181,11 +182,13 @@ impl FrontendSlot {
         if (self.0 >> 16) & 3 == 0 { Transport::Tcp } else { Transport::Udp }
     }
     /// Whether the slot holds a frontend.
+    #[inline(always)]
     #[must_use]
     pub const fn is_live(self) -> bool {
         (self.0 >> 18) & 3 == 1
     }
     /// VIP id.
+    #[inline(always)]
     #[must_use]
     pub const fn vip(self) -> u32 {
         (self.0 >> 20) as u32 & (MAX_VIPS - 1)

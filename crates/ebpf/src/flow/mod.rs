@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! current  0..44 frontend, 44 direct, 45 clash, 46..58 acknowledgement that confirmed, 58..64 check
-//! pending  0..44 frontend, 44..56 check, 56..64 data in the SYN, units of 256 bytes, rounded up
+//! pending  0..44 frontend (none: datagrams, or a connection that has ended), 44..56 check, 56..64 data in the SYN, units of 256 bytes, rounded up
 //! syn      0..32 its sequence number, 32..48 port in exchange (as on the wire), 48..64 tick of the last use
 //! ```
 //!

@@ -86,10 +86,14 @@ pub enum Outbound {
     Translate(Frontend),
     /// Likewise, and the flow is confirmed.
     Confirm(Frontend),
+    /// Likewise, and the endpoint has ended the connection, or its half of it.
+    Close(Frontend),
     /// Likewise, and the entry goes: the endpoint refused the connection.
     Last(Frontend),
 }
 
+/// TCP flag.
+pub const FIN: u8 = 1;
 /// TCP flag.
 pub const SYN: u8 = 2;
 /// TCP flag.
@@ -112,7 +116,8 @@ pub fn outbound_tcp(entry: &Entry, flags: u8, acknowledgement: u32) -> Outbound 
         return if entry.answered(acknowledgement) { Outbound::Translate(current) } else { Outbound::Direct };
     }
     if !current.is_none() {
-        return Outbound::Translate(current);
+        let ends = flags & (FIN | RST) != 0 && !entry.pending().is_none();
+        return if ends { Outbound::Close(current) } else { Outbound::Translate(current) };
     }
     if flags & RST == 0 {
         return Outbound::Direct;

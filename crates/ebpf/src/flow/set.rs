@@ -93,6 +93,12 @@ pub fn confirm(cells: &mut impl Cells, way: usize, key: u64, frontend: Frontend,
     cells.store(way, CURRENT_WORD, frontend.0 | answer | key & CURRENT_CHECK);
 }
 
+/// The endpoint has ended the connection: what may still follow is translated, and the entry is the first to give way.
+#[inline(always)]
+pub fn close(cells: &mut impl Cells, way: usize, key: u64) {
+    cells.store(way, PENDING_WORD, pending_word(key, Frontend::NONE, 0));
+}
+
 /// The ports are a direct connection's.
 #[inline(always)]
 pub fn mark_direct(cells: &mut impl Cells, way: usize, key: u64, now: u16) {
@@ -152,8 +158,8 @@ pub fn insert(
 
 /// The greatest uselessness of a flow in use.
 const IN_USE: u32 = IN_USE_TICKS as u32 + 1;
-/// What an entry that was never confirmed counts, in ticks: half an hour.
-const UNCONFIRMED: u32 = 120;
+/// What an entry counts, in ticks, that was never confirmed, or that is spent (see [`is_spent`]): half an hour.
+const LESS_USEFUL: u32 = 120;
 
 /// How little an entry is worth; at least 1.
 #[inline(always)]
@@ -170,8 +176,15 @@ fn uselessness(cells: &impl Cells, way: usize, key: u64, now: u16, is_live: &imp
     if !frontend.is_none() && !is_live(frontend) {
         return 1 << 18;
     }
-    let unconfirmed = if entry.current().is_none() { UNCONFIRMED } else { 0 };
-    u32::from(entry.age(now)) + 1 + unconfirmed
+    let less_useful = entry.current().is_none() || is_spent(&entry, now);
+    u32::from(entry.age(now)) + 1 + if less_useful { LESS_USEFUL } else { 0 }
+}
+
+/// Whether a flow has been silent and is not an open connection: datagrams, or a connection that its endpoint has ended.
+/// Without this, those that come and go would push out connections that are open and idle.
+#[inline(always)]
+fn is_spent(entry: &Entry, now: u16) -> bool {
+    entry.pending().is_none() && !entry.is_clash() && entry.age(now) > IN_USE_TICKS
 }
 
 #[inline(always)]

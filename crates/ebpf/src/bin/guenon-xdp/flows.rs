@@ -202,7 +202,7 @@ fn substitute(flow: &Flow, clash: u64, now: u16) -> u16 {
     let key = flow.key(port);
     let Some(mut set) = Set::of(key) else { return 0 };
     let Some((way, entry)) = live(&set, key) else { return 0 };
-    if entry.port() != flow.ports.source || entry.is_direct() || entry.is_clash() {
+    if entry.port() != flow.ports.source || entry.is_clash() || entry.frontend() != flow.frontend {
         return 0;
     }
     if let Arrival::Syn(syn) = flow.arrival {

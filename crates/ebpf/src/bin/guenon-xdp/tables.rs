@@ -206,6 +206,13 @@ pub(crate) fn local_slot(index: u32) -> Result<&'static LocalSlot, DropReason> {
     Ok(unsafe { &*slot })
 }
 
+/// The tag of a slot of `LOCALS`, as it is now.
+#[inline(always)]
+pub(crate) fn tag(slot: &'static LocalSlot) -> u64 {
+    // SAFETY: an element of the map, which the agent changes by one store.
+    unsafe { volatile(&raw const slot.tag) }
+}
+
 #[inline(always)]
 fn local_at(index: u32, key: u64, endpoint: Address) -> Look<&'static LocalSlot> {
     let Some(slot) = maps::LOCALS.get_ptr(index) else { return Look::Empty };

@@ -4,7 +4,7 @@
 
 use aya_ebpf::bindings::xdp_action::XDP_ABORTED;
 use aya_ebpf::bindings::xdp_md;
-use guenon_ebpf::abi::{Address, Event, LocalSlot};
+use guenon_ebpf::abi::{Address, Event, FrontendSlot, LocalSlot};
 use guenon_ebpf::flow::{Arrival, Frontend};
 use guenon_ebpf::headers::transport::Ports;
 use guenon_ebpf::headers::{icmp, protocol};
@@ -192,7 +192,7 @@ fn flow<const FRAGS: bool>(frame: &Frame<FRAGS>, place: Place) -> Result<Flow, D
 /// The same, of a packet for this slot.
 #[inline(always)]
 fn read<const FRAGS: bool>(frame: &Frame<FRAGS>, place: Place, local: &'static LocalSlot) -> Result<Flow, DropReason> {
-    let frontend = frontend(local).ok_or(DropReason::Aborted)?;
+    let frontend = frontend(local).ok_or(DropReason::NotOurEndpoint)?;
     let (source, _, end) = nat::ends(frame, place.at(), place.v6()).ok_or(DropReason::Aborted)?;
     let destination = local.delivery.port.to_be();
     let upper = place.upper();
@@ -221,9 +221,12 @@ fn read<const FRAGS: bool>(frame: &Frame<FRAGS>, place: Place, local: &'static L
 
 #[inline(always)]
 fn frontend(local: &'static LocalSlot) -> Option<Frontend> {
-    // The tag is laid out as a frontend's slot is.
-    let (port, vip) = (local.tag as u16, (local.tag >> 20) as u32 & 0xf_ffff);
-    Some(Frontend::new(vip, flows::vip(vip)?.generation, port))
+    // The tag is laid out as a frontend's slot is. It may have been withdrawn since it was found.
+    let slot = FrontendSlot(tables::tag(local));
+    if !slot.is_live() {
+        return None;
+    }
+    Some(Frontend::new(slot.vip(), flows::vip(slot.vip())?.generation, slot.port()))
 }
 
 #[inline(always)]

@@ -15,14 +15,15 @@ use crate::{flows, fragments, maps};
 /// In place of a VIP's id: the datagram leaves as it is.
 const UNTOUCHED: u32 = u32::MAX;
 
-/// Remembers what became of a first fragment.
+/// Remembers what became of a first fragment. Of one that is dropped nothing is: those that follow are dropped too.
 #[inline(always)]
 pub(super) fn first(ip: &Ip, end: End) {
     let key = fragments::key(ip);
     match end.frontend() {
         Some(frontend) => guenon_egress_remember(key, frontend.vip(), frontend.generation().into()),
-        None if is_endpoint(ip.source) => guenon_egress_remember(key, UNTOUCHED, 0),
-        None => 0,
+        None if !end.is_refused() && is_endpoint(ip.source) => guenon_egress_remember(key, UNTOUCHED, 0),
+        // Nor is what another datagram with this id was.
+        None => guenon_egress_forget(key),
     };
 }
 
@@ -60,6 +61,15 @@ extern "C" fn guenon_egress_rename(ctx: *mut __sk_buff, at: u32, v6: u32, vip: u
 extern "C" fn guenon_egress_remember(key: u64, vip: u32, generation: u32) -> u64 {
     if let Some(set) = fragments::set(&maps::NAT_FRAGMENTS, key) {
         fragment::remember(set, key, Datagram { row: generation as u16, frontend: vip });
+    }
+    0
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn guenon_egress_forget(key: u64) -> u64 {
+    if let Some(set) = fragments::set(&maps::NAT_FRAGMENTS, key) {
+        fragment::forget(set, key);
     }
     0
 }

@@ -114,18 +114,21 @@ fn rare(skb: Skb) -> Option<End> {
     if ip.fragment == Fragment::Later {
         return Some(fragments::later(skb, &ip));
     }
-    if !parse::has_ports(&ip) {
-        return match parse::icmp(&skb, &ip).ok()? {
-            Message::Error => Some(End(message::guenon_egress_message(skb.ctx(), place(&ip, at).0))),
-            Message::Echo | Message::Discovery | Message::Other => None,
-        };
-    }
-    let ends = Targets::of(&skb, &ip)?;
-    let end = if ends.any() { reply::guenon_egress_reply(skb.ctx(), place(&ip, at).0, ends.bits()) } else { 0 };
+    let end = if parse::has_ports(&ip) {
+        match Targets::of(&skb, &ip) {
+            Some(ends) if ends.any() => End(reply::guenon_egress_reply(skb.ctx(), place(&ip, at).0, ends.bits())),
+            _ => End::UNTOUCHED,
+        }
+    } else if parse::icmp(&skb, &ip) == Ok(Message::Error) {
+        End(message::guenon_egress_message(skb.ctx(), place(&ip, at).0))
+    } else {
+        End::UNTOUCHED
+    };
+    // Of whatever protocol: the later ones are told by nothing else.
     if ip.fragment == Fragment::First {
-        fragments::first(&ip, End(end));
+        fragments::first(&ip, end);
     }
-    Some(End(end))
+    Some(end)
 }
 
 /// Whether the address is an endpoint of this node, with delivery `Nat`.

@@ -99,7 +99,10 @@ fn judge(skb: &Skb, place: Place, targets: Targets) -> Option<End> {
             }
             return None;
         }
-        Outbound::Translate(frontend) | Outbound::Confirm(frontend) | Outbound::Last(frontend) => frontend,
+        Outbound::Translate(frontend)
+        | Outbound::Confirm(frontend)
+        | Outbound::Close(frontend)
+        | Outbound::Last(frontend) => frontend,
     };
     let vip = flows::vip(frontend.vip())?;
     if vip.generation as u8 != frontend.generation() {
@@ -107,6 +110,7 @@ fn judge(skb: &Skb, place: Place, targets: Targets) -> Option<End> {
     }
     match outbound {
         Outbound::Confirm(_) => flow::confirm(&mut set, way, key, frontend, acknowledgement),
+        Outbound::Close(_) => flow::close(&mut set, way, key),
         Outbound::Last(_) => flow::remove(&mut set, way),
         Outbound::Untouched | Outbound::Direct | Outbound::Translate(_) => {}
     }
