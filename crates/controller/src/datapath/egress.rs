@@ -12,6 +12,7 @@ use super::error::DataPathError;
 use super::flows;
 use super::interfaces::{index_of, name_of};
 use super::kernel::{EgressHook, Kernel, identity};
+use super::maps::Mapped;
 use super::pins::{self, Pins};
 use super::program::{self, EGRESS, Loaded};
 use super::sys;
@@ -67,7 +68,7 @@ impl Attacher<'_> {
             self.attach_clsact(interface, ifindex, &settings)?;
             pins::remove_pin(&self.pins.egress_link(interface))?;
         }
-        self.set_egress(interface, egress);
+        set_egress(self.set, interface, egress);
         Ok(egress)
     }
 
@@ -151,14 +152,6 @@ impl Attacher<'_> {
         self.records.put_egress(interface, Record { program: loaded.id, ..record });
         Ok(())
     }
-
-    /// Says in the table how the egress is attached, which the XDP programs read.
-    fn set_egress(&self, interface: &str, egress: Egress) {
-        let known = attachments::read_attachments(self.set).into_iter().find(|known| known.interface == interface);
-        if let Some(known) = known.filter(|known| known.egress != egress) {
-            attachments::set_attachment(self.set, &Attachment { egress, ..known });
-        }
-    }
 }
 
 impl Kernel {
@@ -189,7 +182,37 @@ impl Kernel {
 
     /// Whether the program on the way out belongs on an interface, or is there.
     pub(super) fn wants_egress(&self, interface: &str) -> bool {
-        self.egress_wanted || self.pins.egress_program(interface).exists() || self.records.egress(interface).is_some()
+        self.egress_wanted || self.has_egress(interface)
+    }
+
+    /// Whether the program on the way out is there, as far as is known.
+    pub(super) fn has_egress(&self, interface: &str) -> bool {
+        self.pins.egress_program(interface).exists() || self.records.egress(interface).is_some()
+    }
+
+    /// Before the XDP program lets flows in.
+    pub(super) fn attach_wanted_egress(&mut self, interface: &str) -> Egress {
+        if !self.wants_egress(interface) {
+            return Egress::None;
+        }
+        match self.attach_egress(interface) {
+            Ok(egress) => egress,
+            // The XDP program is refused for that, too.
+            Err(DataPathError::NoInterface(_) | DataPathError::NoSlot(_)) => Egress::None,
+            // An interface that only sends to tunnels goes on without; who tends the egress is told why.
+            Err(error) => {
+                tracing::warn!("{error}");
+                Egress::None
+            }
+        }
+    }
+
+    /// No flow comes in where the XDP program was refused.
+    pub(super) fn withdraw_egress(&mut self, interface: &str) {
+        if let Err(error) = self.detach_egress(interface) {
+            tracing::warn!("{error}");
+        }
+        set_egress(self.tables.store(), interface, Egress::None);
     }
 
     pub(super) fn attach_egress(&mut self, interface: &str) -> Result<Egress, DataPathError> {
@@ -205,7 +228,7 @@ impl Kernel {
         let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records, before: None };
         let result = attacher.attach_egress(interface, settings, self.options.egress, place);
         if result.is_err() {
-            attacher.set_egress(interface, Egress::None);
+            set_egress(set, interface, Egress::None);
         }
         if self.records.egress(interface) != before {
             self.records.write(&self.options.state_dir)?;
@@ -218,6 +241,14 @@ impl Kernel {
         detach(&self.pins, interface, self.records.egress(interface))?;
         self.records.forget_egress(interface);
         Ok(())
+    }
+}
+
+/// Says in the table how the egress is attached.
+fn set_egress(set: &Mapped, interface: &str, egress: Egress) {
+    let known = attachments::read_attachments(set).into_iter().find(|known| known.interface == interface);
+    if let Some(known) = known.filter(|known| known.egress != egress) {
+        attachments::set_attachment(set, &Attachment { egress, ..known });
     }
 }
 

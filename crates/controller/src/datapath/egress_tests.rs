@@ -1,7 +1,7 @@
 //! The program on the way out in a real kernel: attached, adopted, replaced, taken off. Needs root.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::Command;
 
 use guenon_ebpf::abi::{RECEIVED, Settings};
@@ -9,6 +9,7 @@ use guenon_ebpf::abi::{RECEIVED, Settings};
 use super::kernel_tests::Bed;
 use super::tables::attachments::{Attachment, Egress};
 use super::{EgressHook, Extent, Kernel, Options, detach_all, program, sys};
+use crate::netlink::tests::net::wait_for;
 use crate::netlink::{Connection, filters};
 
 impl Bed {
@@ -98,6 +99,58 @@ fn it_is_attached_once_it_is_wanted_and_adopted_by_the_next_agent() {
         assert_eq!(kernel.attachments()[0].egress, Egress::None);
     });
     assert_eq!(bed.tcx(), [0; 0]);
+}
+
+#[test]
+fn an_interface_that_comes_while_it_is_wanted_gets_it_before_flows_come_in() {
+    for hook in [EgressHook::Auto, EgressHook::Clsact] {
+        let bed = Bed::new();
+        bed.with_options(Options { egress: hook, ..bed.options() }, |kernel| {
+            assert_eq!(kernel.tend_egress(true), [], "there is none yet");
+            let attached = kernel.attach("eth0").expect("both are attached");
+            assert_ne!(attached.egress, Egress::None);
+            assert_eq!(kernel.attachments(), [attached]);
+        });
+        let on_the_way_out = bed.tcx().into_iter().chain(bed.filters().into_iter().filter_map(|filter| filter.program));
+        let (on_the_way_in, _) = bed.in_force();
+        // Later programs have greater ids.
+        assert!(on_the_way_out.clone().eq(on_the_way_out.clone().filter(|id| *id < on_the_way_in)), "{hook:?}");
+        assert_eq!(on_the_way_out.count(), 1, "{hook:?}");
+    }
+}
+
+#[test]
+fn where_the_xdp_program_is_refused_it_goes_again_unless_it_was_there() {
+    for hook in [EgressHook::Auto, EgressHook::Clsact] {
+        let bed = Bed::new();
+        let (options, before) = (Options { egress: hook, ..bed.options() }, bed.tc());
+        let foreign = program::load_pass().expect("a program");
+        let put = || sys::create_xdp_link(foreign.fd.as_fd(), index(), sys::XDP_GENERIC).expect("it is attached");
+        let there = || (bed.tcx().len() + bed.filters().len(), bed.tc());
+        let foreign_link = bed.net.inside(put);
+        bed.with_options(options.clone(), |kernel| {
+            assert_eq!(kernel.tend_egress(true), []);
+            kernel.attach("eth0").expect_err("another program is there");
+            assert!(kernel.attachments().iter().all(|attached| attached.egress == Egress::None));
+            assert_eq!(there(), (0, before.clone()), "{hook:?}");
+        });
+        drop(foreign_link);
+        bed.with_options(options.clone(), attach);
+        let after = there();
+        assert_eq!(after.0, 1, "{hook:?}");
+        std::fs::remove_file(bed.pin_dir.join("links/eth0")).expect("the link was pinned");
+        let mut foreign_link = None;
+        // The kernel lets go of a link some time after its pin.
+        wait_for("the place", || {
+            let free = bed.net.inside(|| super::interfaces::program_on(index()).expect("it is there")) == 0;
+            free && foreign_link.insert(bed.net.inside(put)).as_raw_fd() >= 0
+        });
+        bed.with_options(options, |kernel| {
+            kernel.attach("eth0").expect_err("another program has taken the place");
+            assert_ne!(kernel.attachments()[0].egress, Egress::None);
+        });
+        assert_eq!(there().0, after.0, "flows that came in still leave: {hook:?}");
+    }
 }
 
 #[test]
