@@ -3,6 +3,7 @@
 //! Where the kernel has tcx links (6.6) it is attached by one, else as a filter of the clsact qdisc. Either is replaced
 //! in one step: a packet sees the old program or the new one.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 
 use guenon_ebpf::abi::Settings;
@@ -178,6 +179,21 @@ impl Kernel {
             troubles.extend(message.map(|message| EgressTrouble { interface, message }));
         }
         troubles
+    }
+
+    /// Interfaces by which replies may leave: the program on the way out is there, or no endpoint of this node is
+    /// translated so that nobody asks.
+    #[must_use]
+    pub fn answering(&self) -> BTreeSet<String> {
+        let answers =
+            |attached: &Attachment| attached.egress != Egress::None || !self.wants_egress(&attached.interface);
+        let attached = self.attachments().into_iter().filter(|attached| attached.ifindex != 0);
+        let mut answering: BTreeSet<String> = attached.filter(answers).map(|attached| attached.interface).collect();
+        if self.previous.is_some() {
+            // These go on with the old maps, and get both programs with the new ones.
+            answering.extend(self.linked().unwrap_or_default());
+        }
+        answering
     }
 
     /// Whether the program on the way out belongs on an interface, or is there.
