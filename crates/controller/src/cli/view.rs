@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -54,6 +54,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         roles: vec![Role::Director, Role::Decap],
         interfaces,
         tunnels: tunnel_address,
+        answering: BTreeSet::new(),
         interest: Interest::All,
         far_ends: BTreeMap::new(),
     };

@@ -97,11 +97,14 @@ pub(super) struct Attacher<'a> {
 }
 
 impl Attacher<'_> {
+    /// Attaches the XDP program, or sees to it that it is attached as it shall be. `egress`: how the program on the way out
+    /// is, which comes first, so that no reply leaves before it is there.
     pub(super) fn attach(
         &mut self,
         interface: &str,
         mut settings: Settings,
         wanted: AttachMode,
+        egress: Egress,
     ) -> Result<Attachment, DataPathError> {
         let ifindex = index_of(interface)?;
         let ours = self.our_link(&self.pins.link(interface), interface, ifindex)?;
@@ -119,8 +122,7 @@ impl Attacher<'_> {
         let settings =
             |mode: Mode| Settings { partial_checksums: u8::from(may_be_partial || mode == Mode::Generic), ..settings };
         let known = attachments::read_attachments(self.set).into_iter().find(|known| known.slot == slot);
-        let mode_now = known.as_ref().map_or(Mode::None, |known| known.mode);
-        let egress = known.filter(|known| known.ifindex == ifindex).map_or(Egress::None, |known| known.egress);
+        let mode_now = known.map_or(Mode::None, |known| known.mode);
 
         if let Some((link, program)) = ours {
             let right_mode = match wanted {

@@ -14,6 +14,7 @@ use super::grace_period::wait_once;
 use super::kernel::Kernel;
 use super::maps::{Mapped, shapes};
 use super::pins::{self, Pins};
+use super::tables::attachments::Egress;
 use super::tables::{Capacities, Store, Table, Tables, endpoint_counters, frontend_slots, read_meta, read_state};
 use crate::apply::{DataPath, Operation};
 
@@ -37,13 +38,14 @@ impl Kernel {
             let (maps, set) = (self.pins.new_maps(), self.tables.store());
             let before = self.previous.as_ref().filter(|previous| previous.tables).map(|previous| &previous.maps);
             let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records, before };
+            let mut egress = Egress::None;
             if wants_egress {
-                let egress = attacher.attach_egress(&interface, settings, self.options.egress, Place::Kept);
-                let _ = egress.inspect_err(|error| tracing::warn!("{error}"));
+                let attached = attacher.attach_egress(&interface, settings, self.options.egress, Place::Kept);
+                egress = attached.inspect_err(|error| tracing::warn!("{error}")).unwrap_or_default();
                 // Those that were confirmed at the very moment.
                 attacher.follow_flows();
             }
-            match attacher.attach(&interface, settings, self.options.mode) {
+            match attacher.attach(&interface, settings, self.options.mode, egress) {
                 Ok(_) | Err(DataPathError::NoInterface(_)) => {}
                 Err(error) => return Err(error),
             }

@@ -3,6 +3,7 @@
 //! Where the kernel has tcx links (6.6) it is attached by one, else as a filter of the clsact qdisc. Either is replaced
 //! in one step: a packet sees the old program or the new one.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 
 use guenon_ebpf::abi::Settings;
@@ -12,6 +13,7 @@ use super::error::DataPathError;
 use super::flows;
 use super::interfaces::{index_of, name_of};
 use super::kernel::{EgressHook, Kernel, identity};
+use super::maps::Mapped;
 use super::pins::{self, Pins};
 use super::program::{self, EGRESS, Loaded};
 use super::sys;
@@ -67,7 +69,7 @@ impl Attacher<'_> {
             self.attach_clsact(interface, ifindex, &settings)?;
             pins::remove_pin(&self.pins.egress_link(interface))?;
         }
-        self.set_egress(interface, egress);
+        set_egress(self.set, interface, egress);
         Ok(egress)
     }
 
@@ -151,14 +153,6 @@ impl Attacher<'_> {
         self.records.put_egress(interface, Record { program: loaded.id, ..record });
         Ok(())
     }
-
-    /// Says in the table how the egress is attached, which the XDP programs read.
-    fn set_egress(&self, interface: &str, egress: Egress) {
-        let known = attachments::read_attachments(self.set).into_iter().find(|known| known.interface == interface);
-        if let Some(known) = known.filter(|known| known.egress != egress) {
-            attachments::set_attachment(self.set, &Attachment { egress, ..known });
-        }
-    }
 }
 
 impl Kernel {
@@ -187,9 +181,54 @@ impl Kernel {
         troubles
     }
 
+    /// Interfaces by which replies may leave: the program on the way out is there, or no endpoint of this node is
+    /// translated so that nobody asks.
+    #[must_use]
+    pub fn answering(&self) -> BTreeSet<String> {
+        let answers =
+            |attached: &Attachment| attached.egress != Egress::None || !self.wants_egress(&attached.interface);
+        let attached = self.attachments().into_iter().filter(|attached| attached.ifindex != 0);
+        let mut answering: BTreeSet<String> = attached.filter(answers).map(|attached| attached.interface).collect();
+        if self.previous.is_some() {
+            // These go on with the old maps, and get both programs with the new ones.
+            answering.extend(self.linked().unwrap_or_default());
+        }
+        answering
+    }
+
     /// Whether the program on the way out belongs on an interface, or is there.
     pub(super) fn wants_egress(&self, interface: &str) -> bool {
-        self.egress_wanted || self.pins.egress_program(interface).exists() || self.records.egress(interface).is_some()
+        self.egress_wanted || self.has_egress(interface)
+    }
+
+    /// Whether the program on the way out is there, as far as is known.
+    pub(super) fn has_egress(&self, interface: &str) -> bool {
+        self.pins.egress_program(interface).exists() || self.records.egress(interface).is_some()
+    }
+
+    /// Before the XDP program lets flows in.
+    pub(super) fn attach_wanted_egress(&mut self, interface: &str) -> Egress {
+        if !self.wants_egress(interface) {
+            return Egress::None;
+        }
+        match self.attach_egress(interface) {
+            Ok(egress) => egress,
+            // The XDP program is refused for that, too.
+            Err(DataPathError::NoInterface(_) | DataPathError::NoSlot(_)) => Egress::None,
+            // An interface that only sends to tunnels goes on without; who tends the egress is told why.
+            Err(error) => {
+                tracing::warn!("{error}");
+                Egress::None
+            }
+        }
+    }
+
+    /// No flow comes in where the XDP program was refused.
+    pub(super) fn withdraw_egress(&mut self, interface: &str) {
+        if let Err(error) = self.detach_egress(interface) {
+            tracing::warn!("{error}");
+        }
+        set_egress(self.tables.store(), interface, Egress::None);
     }
 
     pub(super) fn attach_egress(&mut self, interface: &str) -> Result<Egress, DataPathError> {
@@ -205,7 +244,7 @@ impl Kernel {
         let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records, before: None };
         let result = attacher.attach_egress(interface, settings, self.options.egress, place);
         if result.is_err() {
-            attacher.set_egress(interface, Egress::None);
+            set_egress(set, interface, Egress::None);
         }
         if self.records.egress(interface) != before {
             self.records.write(&self.options.state_dir)?;
@@ -218,6 +257,14 @@ impl Kernel {
         detach(&self.pins, interface, self.records.egress(interface))?;
         self.records.forget_egress(interface);
         Ok(())
+    }
+}
+
+/// Says in the table how the egress is attached.
+fn set_egress(set: &Mapped, interface: &str, egress: Egress) {
+    let known = attachments::read_attachments(set).into_iter().find(|known| known.interface == interface);
+    if let Some(known) = known.filter(|known| known.egress != egress) {
+        attachments::set_attachment(set, &Attachment { egress, ..known });
     }
 }
 

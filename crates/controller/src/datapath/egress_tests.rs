@@ -1,15 +1,18 @@
 //! The program on the way out in a real kernel: attached, adopted, replaced, taken off. Needs root.
 
-use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::Command;
+use std::time::Duration;
 
 use guenon_ebpf::abi::{RECEIVED, Settings};
 
 use super::kernel_tests::Bed;
 use super::tables::attachments::{Attachment, Egress};
 use super::{EgressHook, Extent, Kernel, Options, detach_all, program, sys};
-use crate::netlink::{Connection, filters};
+use crate::netlink::tests::net::wait_for;
+use crate::netlink::{Connection, Interest, Monitor, ViewOptions, filters};
 
 impl Bed {
     /// What `tc` says of filters and qdiscs of eth0.
@@ -61,6 +64,18 @@ fn attach(kernel: &mut Kernel) -> Attachment {
     kernel.attachments().remove(0)
 }
 
+/// A key of `HAIRPINS`; the prefixes of IPv4 count from 96.
+fn hairpin_key(prefix: u32, address: impl Into<IpAddr>) -> [u8; 20] {
+    let address = match address.into() {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    let mut key = [0; 20];
+    key[..4].copy_from_slice(&prefix.to_ne_bytes());
+    key[4..].copy_from_slice(&address.octets());
+    key
+}
+
 fn left(bed: &Bed) -> u64 {
     let reading = bed.reader().reading(Extent::default()).expect("counters");
     reading.interfaces[0].total_egress().at(RECEIVED).packets
@@ -98,6 +113,60 @@ fn it_is_attached_once_it_is_wanted_and_adopted_by_the_next_agent() {
         assert_eq!(kernel.attachments()[0].egress, Egress::None);
     });
     assert_eq!(bed.tcx(), [0; 0]);
+}
+
+#[test]
+fn an_interface_that_comes_while_it_is_wanted_gets_it_before_flows_come_in() {
+    for hook in [EgressHook::Auto, EgressHook::Clsact] {
+        let bed = Bed::new();
+        bed.with_options(Options { egress: hook, ..bed.options() }, |kernel| {
+            assert_eq!(kernel.tend_egress(true), [], "there is none yet");
+            let attached = kernel.attach("eth0").expect("both are attached");
+            assert_ne!(attached.egress, Egress::None);
+            assert_eq!(kernel.attachments(), [attached]);
+        });
+        let on_the_way_out = bed.tcx().into_iter().chain(bed.filters().into_iter().filter_map(|filter| filter.program));
+        let (on_the_way_in, _) = bed.in_force();
+        // Later programs have greater ids.
+        assert!(on_the_way_out.clone().eq(on_the_way_out.clone().filter(|id| *id < on_the_way_in)), "{hook:?}");
+        assert_eq!(on_the_way_out.count(), 1, "{hook:?}");
+    }
+}
+
+#[test]
+fn where_the_xdp_program_is_refused_it_goes_again_unless_it_was_there() {
+    for hook in [EgressHook::Auto, EgressHook::Clsact] {
+        let bed = Bed::new();
+        let (options, before) = (Options { egress: hook, ..bed.options() }, bed.tc());
+        let foreign = program::load_pass().expect("a program");
+        let put = || sys::create_xdp_link(foreign.fd.as_fd(), index(), sys::XDP_GENERIC).expect("it is attached");
+        let there = || (bed.tcx().len() + bed.filters().len(), bed.tc());
+        let foreign_link = bed.net.inside(put);
+        bed.with_options(options.clone(), |kernel| {
+            assert_eq!(kernel.tend_egress(true), []);
+            kernel.attach("eth0").expect_err("another program is there");
+            assert!(kernel.attachments().iter().all(|attached| attached.egress == Egress::None));
+            assert_eq!(there(), (0, before.clone()), "{hook:?}");
+            assert_eq!(kernel.answering(), BTreeSet::new());
+        });
+        drop(foreign_link);
+        bed.with_options(options.clone(), attach);
+        let after = there();
+        assert_eq!(after.0, 1, "{hook:?}");
+        std::fs::remove_file(bed.pin_dir.join("links/eth0")).expect("the link was pinned");
+        let mut foreign_link = None;
+        // The kernel lets go of a link some time after its pin.
+        wait_for("the place", || {
+            let free = bed.net.inside(|| super::interfaces::program_on(index()).expect("it is there")) == 0;
+            free && foreign_link.insert(bed.net.inside(put)).as_raw_fd() >= 0
+        });
+        bed.with_options(options, |kernel| {
+            kernel.attach("eth0").expect_err("another program has taken the place");
+            assert_ne!(kernel.attachments()[0].egress, Egress::None);
+            assert_eq!(kernel.answering(), BTreeSet::from(["eth0".into()]));
+        });
+        assert_eq!(there().0, after.0, "flows that came in still leave: {hook:?}");
+    }
 }
 
 #[test]
@@ -229,6 +298,56 @@ fn an_ingress_qdisc_in_the_way_is_told_with_its_cure() {
 }
 
 #[test]
+fn clients_whose_replies_would_leave_without_it_are_hairpins_until_it_is_there() {
+    let bed = Bed::new();
+    let tc = |words: &str| {
+        let done = Command::new("tc").args(["-n", &bed.net.name]).args(words.split(' ')).status();
+        assert!(done.expect("tc").success(), "tc {words}");
+    };
+    let start = |kernel: &Kernel| {
+        let options = ViewOptions {
+            node: "t22".into(),
+            roles: Vec::new(),
+            interfaces: vec!["eth0".into()],
+            tunnels: Vec::new(),
+            answering: kernel.answering(),
+            interest: Interest::Only(BTreeSet::new()),
+            far_ends: BTreeMap::new(),
+        };
+        Monitor::start(options).expect("the kernel tells its tables").0
+    };
+    // As an agent does it in each round.
+    let is_hairpin = |kernel: &mut Kernel, monitor: &Monitor| {
+        assert!(monitor.answers_by(kernel.answering(), Duration::from_secs(5)));
+        kernel.set_hairpins(&monitor.hairpins()).expect("there is room");
+        let keys = sys::prefixes(kernel.store().fd("HAIRPINS").expect("the map")).expect("its keys");
+        keys.contains(&hairpin_key(120, [172, 17, 2, 0]))
+    };
+    bed.with_options(bed.clsact(), |kernel| {
+        let monitor = start(kernel);
+        kernel.attach("eth0").unwrap();
+        assert_eq!(kernel.tend_egress(false), []);
+        assert!(!is_hairpin(kernel, &monitor), "nobody asks");
+        tc("qdisc add dev eth0 ingress");
+        assert_eq!(kernel.tend_egress(true).len(), 1);
+        assert!(is_hairpin(kernel, &monitor));
+        tc("qdisc del dev eth0 ingress");
+        assert_eq!(kernel.tend_egress(true), []);
+        assert!(!is_hairpin(kernel, &monitor), "the cure cures");
+    });
+    bed.with_options(bed.clsact(), |kernel| {
+        let monitor = start(kernel);
+        assert_eq!(monitor.hairpins().keys().filter(|net| net.prefix_len() == 24).count(), 0, "adopted");
+        assert!(!is_hairpin(kernel, &monitor));
+        kernel.attach("eth0").unwrap();
+        assert!(!is_hairpin(kernel, &monitor));
+        assert_eq!(kernel.tend_egress(true), []);
+        kernel.detach("eth0").unwrap();
+        assert!(is_hairpin(kernel, &monitor), "it is not attached any more");
+    });
+}
+
+#[test]
 fn an_interface_that_comes_back_gets_it_again() {
     for hook in [EgressHook::Auto, EgressHook::Clsact] {
         let bed = Bed::new();
@@ -260,6 +379,7 @@ fn new_maps_get_both_programs_and_what_was_counted() {
     let capacities = super::tables::Capacities { frontends: 256, ..bed.options().capacities };
     let larger = Options { capacities, ..bed.options() };
     bed.with_options(larger, |kernel| {
+        assert_eq!(kernel.answering(), BTreeSet::from(["eth0".into()]), "no reply is ever held back");
         assert_eq!(kernel.attach("eth0").unwrap().egress, Egress::Tcx);
         assert_eq!(kernel.tend_egress(false), []);
         assert_eq!(kernel.attachments()[0].egress, Egress::Tcx);
@@ -279,15 +399,8 @@ fn prefixes_that_uplinks_do_not_answer_are_in_force_and_those_of_before_are_not(
         keys.sort();
         keys
     };
-    let key = |prefix: u32, address: [u8; 16]| -> [u8; 20] {
-        let mut key = [0; 20];
-        key[..4].copy_from_slice(&prefix.to_ne_bytes());
-        key[4..].copy_from_slice(&address);
-        key
-    };
-    let mapped = |address: [u8; 4]| std::net::Ipv4Addr::from(address).to_ipv6_mapped().octets();
-    let (v4, narrow) = (key(112, mapped([10, 22, 0, 0])), key(120, mapped([10, 22, 2, 0])));
-    let v6 = key(64, "2001:db8:2::".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    let (v4, narrow) = (hairpin_key(112, [10, 22, 0, 0]), hairpin_key(120, [10, 22, 2, 0]));
+    let v6 = hairpin_key(64, "2001:db8:2::".parse::<Ipv6Addr>().unwrap());
     bed.with(|kernel| {
         let first = nets(&[("10.22.0.0/16", true), ("10.22.2.0/24", false), ("2001:db8:2::/64", true)]);
         kernel.set_hairpins(&first).expect("there is room");

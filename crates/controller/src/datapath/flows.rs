@@ -32,9 +32,9 @@ pub(super) fn carry(from: &impl Store, to: &impl Store, now: u16) {
 fn put(set: &[AtomicU64], entry: FlowEntry, flow: &Entry, now: u16) {
     let ways = || set.chunks_exact(ENTRY_WORDS).map(|way| (way, read(way)));
     let known = ways().find(|(_, found)| found.key == entry.key);
-    if let Some((way, known)) = known.and_then(|(way, found)| Some((way, Entry::of(&found)?))) {
-        // It is the younger of the two, unless its programs saw no more than the SYN.
-        if known.current().is_none() && !flow.current().is_none() {
+    if let Some((way, found, known)) = known.and_then(|(way, found)| Some((way, found, Entry::of(&found)?))) {
+        // It is the younger of the two, unless its programs saw no more than the SYN that was confirmed meanwhile.
+        if !flow.current().is_none() && is_only(&known, &found, &entry) {
             write(way, entry);
         }
         return;
@@ -46,6 +46,14 @@ fn put(set: &[AtomicU64], entry: FlowEntry, flow: &Entry, now: u16) {
     {
         write(way, entry);
     }
+}
+
+/// Whether all that is known is at most the SYN of the other entry: no direct connection has the ports, nor has a SYN come
+/// since.
+fn is_only(known: &Entry, found: &FlowEntry, entry: &FlowEntry) -> bool {
+    // `syn` has the sequence number in its low half.
+    let same_syn = found.pending == entry.pending && found.syn as u32 == entry.syn as u32;
+    known.current().is_none() && !known.is_direct() && (known.pending().is_none() || same_syn)
 }
 
 /// Confirmed flows before others, then by age; `None`: the way is free.
@@ -96,6 +104,14 @@ mod tests {
         *set.0.iter().find(|entry| entry.key == key).expect("it was made")
     }
 
+    /// An entry that programs have changed: it is the first of its set.
+    fn changed(entry: FlowEntry, change: impl FnOnce(&mut FlowSet)) -> FlowEntry {
+        let mut set = FlowSet::default();
+        set.0[0] = entry;
+        change(&mut set);
+        set.0[0]
+    }
+
     fn put_in(flows: &Flows, entry: FlowEntry) {
         let sets = flows.0.len() / SET_WORDS;
         let first = (entry.key as usize & (sets - 1)) * SET_WORDS;
@@ -137,17 +153,38 @@ mod tests {
     }
 
     #[test]
-    fn what_programs_know_already_stays_unless_they_saw_the_syn_alone() {
-        let (old, new) = (flows(2), flows(4));
-        let confirmed = |used| entry(5, true, used);
-        put_in(&old, confirmed(100));
-        put_in(&new, confirmed(101));
-        carry(&old, &new, 101);
-        assert_eq!(found(&new, 5), Some(confirmed(101)));
-        let new = flows(4);
-        put_in(&new, entry(5, false, 101));
-        carry(&old, &new, 101);
-        assert_eq!(found(&new, 5), Some(confirmed(100)));
+    fn what_programs_know_already_stays_unless_they_saw_the_same_syn_alone() {
+        let confirmed = |used| changed(entry(5, false, used), |set| flow::confirm(set, 0, 5, FRONTEND, 8));
+        let carried_over = |known| {
+            let (old, new) = (flows(2), flows(4));
+            put_in(&old, confirmed(100));
+            put_in(&new, known);
+            carry(&old, &new, 101);
+            found(&new, 5)
+        };
+        assert_eq!(carried_over(confirmed(101)), Some(confirmed(101)));
+        assert_eq!(carried_over(entry(5, false, 99)), Some(confirmed(100)), "the SYN that was answered since");
+    }
+
+    #[test]
+    fn direct_connections_and_later_syns_are_not_overwritten_by_what_was_confirmed_before() {
+        let waiting = entry(5, false, 100);
+        let confirmed = changed(waiting, |set| flow::confirm(set, 0, 5, FRONTEND, 8));
+        let direct = changed(confirmed, |set| flow::mark_direct(set, 0, 5, 101));
+        let syn = |sequence, length| Syn { sequence, length };
+        let renewed = |frontend, syn| changed(waiting, |set| flow::renew(set, 0, 5, frontend, syn, 101));
+        for known in [
+            direct,
+            renewed(FRONTEND, syn(9, 0)),
+            renewed(FRONTEND, syn(7, 300)),
+            renewed(Frontend::new(4, 1, 80), syn(7, 0)),
+        ] {
+            let (old, new) = (flows(2), flows(4));
+            put_in(&old, confirmed);
+            put_in(&new, known);
+            carry(&old, &new, 101);
+            assert_eq!(found(&new, 5), Some(known));
+        }
     }
 
     #[test]

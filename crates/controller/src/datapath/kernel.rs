@@ -165,8 +165,8 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// Attaches the program to an interface, or sees to it that it is attached as it shall be; changes nothing where it
-    /// is. To be called again when an interface has come back.
+    /// Attaches the program to an interface, after the one on the way out where that is wanted, or sees to it that they are
+    /// attached as they shall be; changes nothing where they are. To be called again when an interface has come back.
     ///
     /// # Errors
     ///
@@ -185,22 +185,18 @@ impl Kernel {
                 egress: Egress::None,
             });
         }
+        let had_egress = self.has_egress(interface);
+        let egress = self.attach_wanted_egress(interface);
         let maps = if self.previous.is_some() { self.pins.new_maps() } else { self.pins.maps() };
         let settings = self.settings();
         let set = self.tables.store();
         let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records, before: None };
-        let result = attacher.attach(interface, settings, self.options.mode);
-        self.records.write(&self.options.state_dir)?;
-        let attachment = result?;
-        if !self.wants_egress(interface) {
-            return Ok(attachment);
+        let result = attacher.attach(interface, settings, self.options.mode, egress);
+        if result.is_err() && !had_egress {
+            self.withdraw_egress(interface);
         }
-        // An interface that only sends to tunnels goes on without; who tends the egress is told why.
-        let egress = self.attach_egress(interface).unwrap_or_else(|error| {
-            tracing::warn!("{error}");
-            Egress::None
-        });
-        Ok(Attachment { egress, ..attachment })
+        self.records.write(&self.options.state_dir)?;
+        result
     }
 
     /// Takes the program off an interface (which need not be there any more). Its counters stay.

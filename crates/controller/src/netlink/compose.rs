@@ -24,6 +24,9 @@ pub struct ViewOptions {
     pub interfaces: Vec<String>,
     /// Tunnel addresses; empty = the first global one per family of the first interface.
     pub tunnels: Vec<IpAddr>,
+    /// Those whose replies are translated: the program on the way out is attached, or nobody needs it. No part of the view;
+    /// the monitor's hairpins go by it.
+    pub answering: BTreeSet<String>,
     /// Which ways to tell.
     pub interest: Interest,
     /// What is known of the far ends of veths, by index of the near end.
@@ -54,7 +57,7 @@ pub struct Composition {
 /// routes, and nothing can be sent there. A bridge's MAC is not shown: frames cannot be sent from it by XDP.
 #[must_use]
 pub fn compose(tables: &Tables, options: &ViewOptions) -> Composition {
-    let ViewOptions { node, roles, interfaces, tunnels, interest, far_ends } = options;
+    let ViewOptions { node, roles, interfaces, tunnels, answering: _, interest, far_ends } = options;
     let attached: Vec<&Link> = interfaces.iter().filter_map(|name| tables.link_named(name)).collect();
     let tunnel = if tunnels.is_empty() {
         interfaces.first().map(|first| default_tunnels(tables, first)).unwrap_or_default()

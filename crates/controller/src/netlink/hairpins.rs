@@ -7,14 +7,15 @@ use ipnet::IpNet;
 use super::routes::RouteIndex;
 use super::tables::{Link, RouteKind, Tables};
 
-/// Prefixes, and whether packets to them leave by another device than an uplink (or not at all): the longest decides,
-/// and what is in none leaves by an uplink.
+/// Prefixes, and whether packets to them leave by another device than an uplink with the program on the way out (or not at
+/// all): the longest decides, and what is in none leaves by such an uplink.
 pub type Hairpins = BTreeMap<IpNet, bool>;
 
-/// The hairpins of a node with these uplinks. Replies are translated where they leave by an uplink, a VLAN device on one,
-/// or a device that an uplink is a port of (bond, bridge). No more prefixes than are needed to say so.
+/// The hairpins of a node whose program on the way out is attached to these uplinks. Replies are translated where they leave
+/// by one of them, a VLAN device on one, or a device that one is a port of (bond, bridge). No more prefixes than are needed
+/// to say so.
 #[must_use]
-pub fn hairpins(tables: &Tables, uplinks: &[String]) -> Hairpins {
+pub fn hairpins(tables: &Tables, uplinks: &BTreeSet<String>) -> Hairpins {
     let answering = answering(tables, uplinks);
     let routes = RouteIndex::new(tables);
     let mut told: Hairpins = routes
@@ -49,7 +50,7 @@ fn around(needed: &Hairpins, net: IpNet) -> bool {
 }
 
 /// Indices of the devices that packets leave by through an uplink.
-fn answering(tables: &Tables, uplinks: &[String]) -> BTreeSet<u32> {
+fn answering(tables: &Tables, uplinks: &BTreeSet<String>) -> BTreeSet<u32> {
     let own: Vec<&Link> = tables.links.values().filter(|link| uplinks.contains(&link.name)).collect();
     let mut answering: BTreeSet<u32> = own.iter().map(|link| link.index).collect();
     answering.extend(own.iter().filter_map(|link| link.controller));
@@ -101,9 +102,13 @@ mod tests {
     }
 
     fn told(tables: &Tables) -> Vec<String> {
+        told_with(tables, &["eth0"])
+    }
+
+    fn told_with(tables: &Tables, uplinks: &[&str]) -> Vec<String> {
         let shown =
             |(net, hairpin): (&IpNet, &bool)| format!("{net} {}", if *hairpin { "elsewhere" } else { "uplink" });
-        hairpins(tables, &["eth0".into()]).iter().map(shown).collect()
+        hairpins(tables, &uplinks.iter().map(ToString::to_string).collect()).iter().map(shown).collect()
     }
 
     #[test]
@@ -113,6 +118,18 @@ mod tests {
             ["10.22.1.0/24 elsewhere", "172.17.2.2/32 elsewhere", "2001:db8:2::2/128 elsewhere"],
             "the address of cni0 is within its net"
         );
+    }
+
+    #[test]
+    fn what_is_routed_by_an_uplink_without_the_program_is_not_answered() {
+        let mut tables = node();
+        tables.links.insert(3, link(3, "eth1"));
+        tables.routes.push(route("192.0.2.0/24", 3));
+        let by_eth1 = |told: Vec<String>| told.into_iter().filter(|line| line.starts_with("192.")).collect::<Vec<_>>();
+        assert_eq!(by_eth1(told_with(&tables, &["eth0", "eth1"])), [""; 0]);
+        assert_eq!(by_eth1(told_with(&tables, &["eth0"])), ["192.0.2.0/24 elsewhere"]);
+        assert_eq!(told_with(&tables, &["eth1"]), ["0.0.0.0/0 elsewhere", "192.0.2.0/24 uplink", "::/0 elsewhere"]);
+        assert_eq!(told_with(&tables, &[]), ["0.0.0.0/0 elsewhere", "::/0 elsewhere"]);
     }
 
     #[test]

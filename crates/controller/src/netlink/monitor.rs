@@ -102,7 +102,7 @@ impl Monitor {
     pub fn start(options: ViewOptions) -> Result<(Self, watch::Receiver<Arc<NodeView>>), NetlinkError> {
         let kernel = Kernel::open()?;
         let Composition { view, needed } = compose(&kernel.tables, &options);
-        let first = Arc::new(hairpins(&kernel.tables, &options.interfaces));
+        let first = Arc::new(hairpins(&kernel.tables, &options.answering));
         let all = options.interest == Interest::All;
         let (views, receiver) = watch::channel(Arc::new(view));
         let (wake, woken) = UnixStream::pair().map_err(NetlinkError::Open)?;
@@ -142,6 +142,17 @@ impl Monitor {
         self.wake();
     }
 
+    /// Only replies by these interfaces are translated from now on; the hairpins say so when it returns. `false`: they do not
+    /// within `timeout`, and a view is told when they do.
+    #[must_use]
+    pub fn answers_by(&self, interfaces: BTreeSet<String>, timeout: Duration) -> bool {
+        if self.shared.wanted().options.answering == interfaces {
+            return true;
+        }
+        self.update(|options| options.answering = interfaces);
+        self.settle(timeout)
+    }
+
     /// Adds addresses to those of interest, and takes some away; the cost is that of these few. Whether some were new:
     /// then the view may tell more, see [`Self::settle`]. Where all ways are told there is nothing to do.
     pub fn follow(&self, added: &BTreeSet<IpAddr>, removed: &BTreeSet<IpAddr>) -> bool {
@@ -175,7 +186,7 @@ impl Monitor {
         !outcome.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Which clients' replies do not leave by an uplink, as of the last view. A view is told when they change, too.
+    /// Which clients' replies do not leave by an uplink that answers, as of the last view. A view is told when they change, too.
     #[must_use]
     pub fn hairpins(&self) -> Arc<Hairpins> {
         Arc::clone(&self.shared.hairpins())
@@ -343,7 +354,7 @@ impl Worker {
             wanted.fewer = false;
             let Composition { view, needed } = compose(&self.kernel.tables, &wanted.options);
             self.show(needed, wanted.options.interest == Interest::All);
-            let hairpins = hairpins(&self.kernel.tables, &wanted.options.interfaces);
+            let hairpins = hairpins(&self.kernel.tables, &wanted.options.answering);
             let differs = **shared.hairpins() != hairpins;
             if differs {
                 *shared.hairpins() = Arc::new(hairpins);

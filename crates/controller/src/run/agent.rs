@@ -208,11 +208,16 @@ impl Agent {
     /// Sees to the program on the way out.
     fn tend_egress(&mut self, wanted: bool, now: Instant) {
         let data_path = self.reconciler.data_path_mut();
-        if let Err(error) = data_path.set_hairpins(&self.monitor.hairpins()) {
-            tracing::warn!("{error}");
-        }
         if self.egress.tend(wanted, now, || data_path.tend_egress(wanted)) {
             self.reporter.touch();
+        }
+        if !self.monitor.answers_by(data_path.answering(), VIEW_TIMEOUT) {
+            tracing::warn!(
+                "the kernel's tables change too fast to be read in time; which routes are answered comes later"
+            );
+        }
+        if let Err(error) = data_path.set_hairpins(&self.monitor.hairpins()) {
+            tracing::warn!("{error}");
         }
     }
 
@@ -274,6 +279,7 @@ impl Agent {
         let data_path = self.reconciler.data_path_mut();
         let Ok(linked) = data_path.linked() else { return };
         for interface in linked.iter().filter(|name| !self.attachments.wants(name)) {
+            self.egress.touch();
             match data_path.detach(interface) {
                 Ok(()) => tracing::info!(interface, "detached: --interface does not name it any more"),
                 Err(error) => tracing::warn!(interface, "cannot detach: {error}"),

@@ -74,6 +74,8 @@ pub(super) fn start(
         roles: roles.clone(),
         interfaces: interfaces.clone(),
         tunnels: config.tunnel_addresses.clone(),
+        // What is pinned answers, before this agent has looked at it.
+        answering: data_path.answering(),
         interest: Interest::Only(BTreeSet::new()),
         far_ends: BTreeMap::new(),
     };

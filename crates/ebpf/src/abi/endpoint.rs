@@ -161,7 +161,7 @@ pub struct Attachment {
     pub ifindex: u32,
     /// 0 not attached, 1 native (driver), 2 generic.
     pub mode: u8,
-    /// The program on the way out: 0 not attached, 1 by a tcx link, 2 by clsact. The XDP program reads this.
+    /// The program on the way out: 0 not attached, 1 by a tcx link, 2 by clsact. The agent goes by it: see `HAIRPINS`.
     pub egress: u8,
     /// Zero.
     pub reserved: [u8; 10],

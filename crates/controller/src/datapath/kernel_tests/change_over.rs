@@ -91,6 +91,7 @@ fn another_versions_maps_stay_in_force_until_the_first_revision() {
         bed.pin_dir.join("maps")
     });
     bed.with(|kernel| {
+        assert!(kernel.answering().contains("eth0"), "it goes on as it is, and then gets both programs");
         kernel.attach("eth0").expect("it waits");
         assert_eq!(bed.in_force(), program, "nothing is swapped before the new tables are filled");
         kernel.execute(&put_next_hop()).unwrap();

@@ -91,7 +91,7 @@ impl Bed {
     }
 
     /// Ids of program and link in force.
-    fn in_force(&self) -> (u32, u32) {
+    pub(super) fn in_force(&self) -> (u32, u32) {
         let link = sys::open_pin(&self.pin_dir.join("links/eth0")).expect("the link is pinned");
         let (program, _) = sys::link_info(link.as_fd()).expect("a link");
         (

@@ -66,6 +66,7 @@ fn options(interest: Interest) -> ViewOptions {
         roles: vec![Role::Director, Role::Decap],
         interfaces: vec!["eth0".into()],
         tunnels: Vec::new(),
+        answering: BTreeSet::from(["eth0".into()]),
         interest,
         far_ends: BTreeMap::new(),
     }
