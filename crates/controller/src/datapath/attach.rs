@@ -106,14 +106,7 @@ impl Attacher<'_> {
         wanted: AttachMode,
         egress: Egress,
     ) -> Result<Attachment, DataPathError> {
-        let ifindex = index_of(interface)?;
-        let ours = self.our_link(&self.pins.link(interface), interface, ifindex)?;
-        if ours.is_none() {
-            match program_on(ifindex)? {
-                0 => {}
-                id => return Err(foreign(interface, id)),
-            }
-        }
+        let (ifindex, ours) = self.place(interface)?;
         let slot = attachments::attachment_slot(self.set, interface)
             .ok_or_else(|| DataPathError::NoSlot(interface.to_owned()))?;
         settings.ifindex = ifindex;
@@ -164,6 +157,19 @@ impl Attacher<'_> {
         attachments::set_attachment(self.set, &attachment);
         tracing::info!(interface, ifindex, mode = ?mode, program = loaded.id, frags = loaded.frags, "attached");
         Ok(attachment)
+    }
+
+    /// The index of the interface, and the link of ours that is there. Refused where the place is taken.
+    pub(super) fn place(&self, interface: &str) -> Result<(u32, Option<(OwnedFd, u32)>), DataPathError> {
+        let ifindex = index_of(interface)?;
+        let ours = self.our_link(&self.pins.link(interface), interface, ifindex)?;
+        if ours.is_none() {
+            match program_on(ifindex)? {
+                0 => {}
+                id => return Err(foreign(interface, id)),
+            }
+        }
+        Ok((ifindex, ours))
     }
 
     /// The pinned link and its program's id, if it is still on the interface of this index; one that is not is removed.

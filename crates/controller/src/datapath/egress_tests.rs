@@ -10,7 +10,7 @@ use guenon_ebpf::abi::{RECEIVED, Settings};
 
 use super::kernel_tests::Bed;
 use super::tables::attachments::{Attachment, Egress};
-use super::{EgressHook, Extent, Kernel, Options, detach_all, program, sys};
+use super::{AttachMode, EgressHook, Extent, Kernel, Options, detach_all, program, sys};
 use crate::netlink::tests::net::wait_for;
 use crate::netlink::{Connection, Interest, Monitor, ViewOptions, filters};
 
@@ -148,6 +148,18 @@ fn where_the_xdp_program_is_refused_it_goes_again_unless_it_was_there() {
             assert!(kernel.attachments().iter().all(|attached| attached.egress == Egress::None));
             assert_eq!(there(), (0, before.clone()), "{hook:?}");
             assert_eq!(kernel.answering(), BTreeSet::new());
+            assert!(!kernel.egress_placed.contains("eth0"), "it has not come and gone");
+        });
+        // Which has no XDP in the driver.
+        bed.with_options(Options { mode: AttachMode::Native, ..options.clone() }, |kernel| {
+            assert_eq!(kernel.tend_egress(true), []);
+            kernel.attach("lo").expect_err("the driver refuses");
+            assert!(kernel.egress_placed.contains("lo"), "it was there for a moment");
+            assert_eq!(kernel.answering(), BTreeSet::new());
+            let lo = super::interfaces::index_of("lo").expect("it is there");
+            wait_for("its end", || sys::tcx_programs(lo).expect("the kernel has tcx").is_empty());
+            let pinned = std::fs::read_dir(bed.pin_dir.join("egress-programs")).expect("the directory is there");
+            assert_eq!(pinned.count(), 0, "{hook:?}");
         });
         drop(foreign_link);
         bed.with_options(options.clone(), attach);
@@ -162,7 +174,6 @@ fn where_the_xdp_program_is_refused_it_goes_again_unless_it_was_there() {
         });
         bed.with_options(options, |kernel| {
             kernel.attach("eth0").expect_err("another program has taken the place");
-            assert_ne!(kernel.attachments()[0].egress, Egress::None);
             assert_eq!(kernel.answering(), BTreeSet::from(["eth0".into()]));
         });
         assert_eq!(there().0, after.0, "flows that came in still leave: {hook:?}");

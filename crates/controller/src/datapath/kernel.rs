@@ -186,11 +186,16 @@ impl Kernel {
             });
         }
         let had_egress = self.has_egress(interface);
-        let egress = self.attach_wanted_egress(interface);
         let maps = if self.previous.is_some() { self.pins.new_maps() } else { self.pins.maps() };
+        let (pins, set) = (&self.pins, self.tables.store());
+        if !had_egress {
+            // Tried again and again, it does not come and go each time.
+            Attacher { pins, maps: &maps, set, records: &mut self.records, before: None }.place(interface)?;
+        }
+        let egress = self.attach_wanted_egress(interface);
         let settings = self.settings();
-        let set = self.tables.store();
-        let mut attacher = Attacher { pins: &self.pins, maps: &maps, set, records: &mut self.records, before: None };
+        let (pins, set) = (&self.pins, self.tables.store());
+        let mut attacher = Attacher { pins, maps: &maps, set, records: &mut self.records, before: None };
         let result = attacher.attach(interface, settings, self.options.mode, egress);
         if result.is_err() && !had_egress {
             self.withdraw_egress(interface);

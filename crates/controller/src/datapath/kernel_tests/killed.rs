@@ -61,7 +61,7 @@ fn a_writer_killed_at_any_moment_leaves_traffic_in_order() {
             .expect("this test's own binary starts");
         let child = Killed(child);
         let revision = bed.reader().meta().revision;
-        crate::netlink::tests::net::wait_for("the writer to write", || bed.reader().meta().revision > revision + 2);
+        wait_for("the writer to write", || bed.reader().meta().revision > revision + 2);
         std::thread::sleep(Duration::from_micros(round * 731));
         drop(child);
         let reader = bed.reader();

@@ -27,7 +27,7 @@ use crate::apply::{DataPath, Operation};
 use crate::model::{
     Egress, EndpointState, Frontend, Mac, NextHopKey, NextHopState, Path as Way, Protocol, ServiceName, ServiceState,
 };
-use crate::netlink::tests::net::Net;
+use crate::netlink::tests::net::{Net, wait_for};
 
 const SMALL: Capacities =
     Capacities { services: 16, frontends: 64, endpoints: 256, row_pages: 64, locals: 64, flows: 64 };
