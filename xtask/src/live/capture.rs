@@ -29,7 +29,10 @@ pub(super) fn wire_format(topology: &mut Topology) -> Result<()> {
     let bad = "_ws.malformed || _ws.short || ip.checksum.status == 0 || tcp.checksum.status == 0 \
                || udp.checksum.status == 0 || _ws.expert.severity == error";
     let complaints = tshark(&tunnelled, &["-Y", bad])?;
-    ensure!(complaints.trim().is_empty(), "tshark complains about tunnel packets:\n{complaints}");
+    if !complaints.trim().is_empty() {
+        let details = tshark(&tunnelled, &["-Y", bad, "-V", "-x"])?;
+        bail!("tshark complains about tunnel packets:\n{details}\n{complaints}");
+    }
     let all = tshark(&tunnelled, &["-T", "fields", "-e", "gue_outer.proto"])?;
     ensure!(all.lines().all(|line| !line.is_empty()), "tshark does not take every tunnel packet for GUE");
 
