@@ -95,7 +95,7 @@ pub(super) fn errors(topology: &mut Topology) -> Result<()> {
         // A router on the way says that what the pod sends is too big.
         client::download(&netns, SocketAddr::new(vip, HTTP), 100_000).context(family)?;
         // The client's own host says that nobody is there to hear the answer. Now and then the answer is faster.
-        for port in PORTS.take(5) {
+        for port in PORTS.take(40) {
             let socket = dial::udp(&netns, port, SocketAddr::new(vip, ECHO), PATIENCE)?;
             socket.send(b"and away").context("cannot send")?;
         }
